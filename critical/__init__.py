@@ -1,0 +1,1 @@
+"""Critical finds the critical initialization of a language model from short proxy runs."""

@@ -1,0 +1,1 @@
+"""Plotly figures drawn from stored records, the static report and the web server."""

@@ -1,0 +1,1 @@
+"""The SQL store of every study: trials, measurements, the ledger, posteriors, recommendations."""
