@@ -1,0 +1,176 @@
+"""What to run next: references first, then the search at every scale in turn, then confirmation.
+
+Pure: from the plan and the trials so far to an intent. γ and learning rate of a search trial are
+left to the sampler; the plan alone decides scale, settings and seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from critical.plan import Arm, Plan
+from critical.storage.records import Role, TrialRecord, TrialState
+
+ATTEMPTS = 2
+"""A reference or confirmation run that failed this often is given up."""
+CONFIRMATION_SEEDS = 1_000
+"""Confirmation seeds start this far above the search's, so that they are fresh."""
+
+_ENDED = (TrialState.COMPLETED, TrialState.DIVERGED)
+
+
+class Signal(Enum):
+    """No intent now."""
+
+    WAIT = auto()
+    """Something that runs must end first."""
+    DONE = auto()
+    """Nothing is left to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A trial to run. ``gamma`` None: the sampler picks γ and learning rate."""
+
+    arm: Arm
+    role: Role
+    seed: int
+    gamma: float | None = None
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What is to be confirmed: γ* against the reference, each at its own best learning rate."""
+
+    arm: str
+    gamma: float
+    learning_rate: float | None
+    reference_learning_rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the agenda looks at.
+
+    Attributes:
+        trials: Every trial of the study.
+        remaining: Budget that is neither spent nor held, device-seconds or trials.
+        costs: Predicted cost of one trial by arm, in the budget's unit; None where unknown.
+        best_rates: The reference's best learning rate by arm, for arms whose ladder has ended.
+        enough: Whether the wanted precision has been reached.
+    """
+
+    trials: Sequence[TrialRecord]
+    remaining: float
+    costs: Mapping[str, float | None]
+    best_rates: Mapping[str, float | None]
+    enough: bool
+
+
+def next_reference(plan: Plan, now: Situation) -> Intent | None:
+    """Return a reference that is due, if any.
+
+    Narrow scales first; the ladder at the first seed, then the other seeds at the best rung.
+    """
+    for arm in plan.arms:
+        for seed, rate in _references(plan, arm, now.best_rates):
+            if _due(_matching(now.trials, arm, Role.REFERENCE, seed, rate)) and _pays(arm, now):
+                return Intent(arm, Role.REFERENCE, seed, plan.reference_gamma, rate)
+    return None
+
+
+def next_search(plan: Plan, now: Situation) -> Intent | Signal:
+    """Return a search trial of the arm that has had the least of its equal part.
+
+    Every scale gets the same part of device-time (of trials, where those are counted), so that
+    narrow ones, being cheap, run more of them.
+    """
+    if now.enough:
+        return Signal.DONE
+    reserve = confirmation_cost(plan, now.costs)
+    payable = [arm for arm in plan.arms if (now.costs[arm.name] or 0) <= now.remaining - reserve]
+    if not payable or now.remaining - reserve <= 0:
+        return Signal.DONE
+    ready = [arm for arm in payable if arm.name in now.best_rates]
+    if not ready:
+        running = any(trial.state is TrialState.RUNNING for trial in now.trials)
+        return Signal.WAIT if running else Signal.DONE
+    arm = min(ready, key=lambda arm: _had(arm, now))
+    count = sum(t.arm == arm.name and t.role is Role.SEARCH for t in now.trials)
+    return Intent(arm, Role.SEARCH, plan.seeds[count % len(plan.seeds)])
+
+
+def next_confirmation(
+    plan: Plan, now: Situation, confirmation: Confirmation, round_: int
+) -> Intent | Signal:
+    """Return the next run of the confirmation pairs on fresh seeds; ``round_`` counts from 0."""
+    arm = plan.arm(confirmation.arm)
+    waiting = False
+    for pair in range(plan.pairs):
+        seed = plan.seeds[0] + CONFIRMATION_SEEDS + round_ * plan.pairs + pair
+        sides = (
+            (plan.reference_gamma, confirmation.reference_learning_rate),
+            (confirmation.gamma, confirmation.learning_rate),
+        )
+        for gamma, rate in sides:
+            found = [t for t in _of(now.trials, arm, Role.CONFIRMATION, seed) if t.gamma == gamma]
+            if _due(found) and _pays(arm, now):
+                return Intent(arm, Role.CONFIRMATION, seed, gamma, rate)
+            waiting |= any(trial.state is TrialState.RUNNING for trial in found)
+    return Signal.WAIT if waiting else Signal.DONE
+
+
+def ladder_ended(plan: Plan, arm: Arm, trials: Sequence[TrialRecord]) -> bool:
+    """Whether the reference has run, or been given up, at every rung for the first seed."""
+    return all(
+        any(t.state in _ENDED for t in found) or _given_up(found)
+        for rate in plan.rungs
+        for found in [_matching(trials, arm, Role.REFERENCE, plan.seeds[0], rate)]
+    )
+
+
+def confirmation_cost(plan: Plan, costs: Mapping[str, float | None]) -> float:
+    """Return what the confirmation pairs will cost, in the budget's unit."""
+    return 2 * plan.pairs * (costs[plan.arms[-1].name] or 0.0)
+
+
+def _references(
+    plan: Plan, arm: Arm, best_rates: Mapping[str, float | None]
+) -> Iterator[tuple[int, float | None]]:
+    for rate in plan.rungs:
+        yield plan.seeds[0], rate
+    if arm.name in best_rates:
+        for seed in plan.seeds[1:]:
+            yield seed, best_rates[arm.name]
+
+
+def _had(arm: Arm, now: Situation) -> float:
+    own = [t for t in now.trials if t.arm == arm.name and t.role is Role.SEARCH]
+    each = now.costs[arm.name] or 1.0
+    return len(own) * each
+
+
+def _of(trials: Sequence[TrialRecord], arm: Arm, role: Role, seed: int) -> list[TrialRecord]:
+    return [t for t in trials if t.arm == arm.name and t.role is role and t.seed == seed]
+
+
+def _matching(
+    trials: Sequence[TrialRecord], arm: Arm, role: Role, seed: int, rate: float | None
+) -> list[TrialRecord]:
+    return [t for t in _of(trials, arm, role, seed) if t.learning_rate == rate]
+
+
+def _due(found: Sequence[TrialRecord]) -> bool:
+    busy = any(t.state is TrialState.RUNNING or t.state in _ENDED for t in found)
+    return not busy and not _given_up(found)
+
+
+def _given_up(found: Sequence[TrialRecord]) -> bool:
+    return sum(t.state is TrialState.FAILED for t in found) >= ATTEMPTS
+
+
+def _pays(arm: Arm, now: Situation) -> bool:
+    return now.remaining > 0 and (now.costs[arm.name] or 0.0) <= now.remaining

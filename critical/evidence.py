@@ -1,0 +1,76 @@
+"""From stored trials and measurements to the runs that the posterior is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from critical.objectives import Curve, Run
+from critical.storage.records import MeasurementRecord, Role, TrialRecord, TrialState
+
+_FINISHED = (TrialState.COMPLETED, TrialState.DIVERGED)
+_SAME_GAMMA = 1e-9
+
+
+def curve_of(measurements: Sequence[MeasurementRecord]) -> Curve:
+    """Put one trial's measurements into arrays, in token order.
+
+    ``trained_accuracy`` is taken where every measurement has it.
+    """
+    ordered = sorted(measurements, key=lambda one: one.tokens)
+    accuracies = [one.extras.get("trained_accuracy") for one in ordered]
+    known = [value for value in accuracies if value is not None]
+    complete = bool(ordered) and len(known) == len(ordered)
+    return Curve(
+        tokens=np.array([one.tokens for one in ordered], dtype=np.float64),
+        loss=np.array([one.loss for one in ordered], dtype=np.float64),
+        reasoning=np.array([one.reasoning for one in ordered], dtype=np.float64),
+        trained_accuracy=np.array(known, dtype=np.float64) if complete else None,
+    )
+
+
+def runs_of(
+    trials: Sequence[TrialRecord],
+    measurements: Mapping[int, Sequence[MeasurementRecord]],
+    reference_gamma: float,
+) -> list[Run]:
+    """Gather the completed and diverged trials with their curves.
+
+    Any run at the reference's γ counts as a reference, whatever it was run for: a confirmation's
+    fresh seeds then pair with their own. A completed trial whose numbers are not all finite
+    counts as diverged; a completed one without measurements is left out.
+
+    Args:
+        trials: Of one study, in any order and any state.
+        measurements: By trial number.
+        reference_gamma: γ of the reference.
+
+    Returns:
+        Runs in order of trial number.
+    """
+    runs = []
+    for trial in sorted(trials, key=lambda one: one.number):
+        curve = curve_of(measurements.get(trial.number, ()))
+        diverged = trial.state is TrialState.DIVERGED or not _finite(curve)
+        if trial.state in _FINISHED and (diverged or curve.tokens.size):
+            runs.append(_run(trial, curve, reference_gamma, diverged=diverged))
+    return runs
+
+
+def _run(trial: TrialRecord, curve: Curve, reference_gamma: float, *, diverged: bool) -> Run:
+    at_reference = abs(trial.gamma - reference_gamma) < _SAME_GAMMA
+    return Run(
+        gamma=trial.gamma,
+        learning_rate=trial.learning_rate,
+        width=trial.width,
+        settings=trial.settings,
+        seed=trial.seed,
+        reference=trial.role is Role.REFERENCE or at_reference,
+        curve=curve,
+        diverged=diverged,
+    )
+
+
+def _finite(curve: Curve) -> bool:
+    return bool(np.isfinite(curve.loss).all() and np.isfinite(curve.reasoning).all())

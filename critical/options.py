@@ -1,0 +1,154 @@
+"""What the user asked for, as one frozen object: flags, environment, then ``critical.toml``."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from critical.budget import parse_budget
+from critical.errors import OptionError
+
+DEFAULT_STORAGE = "sqlite:///critical.db"
+DEFAULT_INTERVAL = (0.3, 1.2)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class SearchOptions(BaseModel):
+    """The options of ``critical search``, checked. Immutable.
+
+    Text forms are those of the command line, so that ``critical.toml`` and Python may use them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    budget: str
+    target: Path | None = None
+    study: str | None = None
+    storage: str = DEFAULT_STORAGE
+    trainable: str | None = None
+    widths: tuple[int, ...] | None = None
+    rule: str = "balance"
+    interval: tuple[float, float] = DEFAULT_INTERVAL
+    lr: tuple[float, ...] | None = None
+    weight_decay: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    tokens: int | None = Field(default=None, ge=1)
+    batch: int = Field(default=1024, ge=64)
+    workers: int | None = Field(default=None, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    corpus: Path | None = None
+    mixture: str | None = None
+    convention: Literal["fan_in", "width"] = "fan_in"
+    slope_sd: float = Field(default=0.03, gt=0, allow_inf_nan=False)
+    precision: float | None = Field(default=None, gt=0, lt=1)
+    sampler: Literal["gp", "random"] = "gp"
+    ray_address: str | None = None
+    work_dir: Path = Path("critical-work")
+
+    @field_validator("widths", "interval", "lr", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _numbers(value) if isinstance(value, str) else value
+
+    @field_validator("budget")
+    @classmethod
+    def _budget(cls, value: str) -> str:
+        parse_budget(value)
+        return value
+
+    @field_validator("study")
+    @classmethod
+    def _study(cls, value: str | None) -> str | None:
+        if value is not None and not _NAME.fullmatch(value):
+            raise ValueError(
+                "use letters, digits, '.', '_' and '-', beginning with a letter or digit"
+            )
+        return value
+
+    @field_validator("widths")
+    @classmethod
+    def _widths(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is None:
+            return None
+        if not value or any(not 8 <= width <= 65536 or width % 8 for width in value):
+            raise ValueError("write multiples of 8 from 8 to 65536, as in 64,128")
+        return tuple(sorted(set(value)))
+
+    @field_validator("interval")
+    @classmethod
+    def _interval(cls, value: tuple[float, float]) -> tuple[float, float]:
+        low, high = value
+        if not (math.isfinite(low + high) and low >= 0 and low + 0.1 <= high <= 3):
+            raise ValueError("write two γ at least 0.1 apart between 0 and 3, as in 0.3,1.2")
+        return value
+
+    @field_validator("lr")
+    @classmethod
+    def _lr(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is None:
+            return None
+        if not value or any(not 0 < rate < 10 for rate in value):
+            raise ValueError("write one learning rate, or a ladder of them, as in 1e-3,2e-3,4e-3")
+        return tuple(sorted(set(value)))
+
+
+def load_options(
+    given: Mapping[str, Any], environment: Mapping[str, str], config: Path | None
+) -> SearchOptions:
+    """Merge the command line over the environment over a TOML file, and check the whole.
+
+    Args:
+        given: Options of the command line; those that are None were not given.
+        environment: ``CRITICAL_STORAGE`` is read.
+        config: A ``critical.toml``, or None.
+
+    Raises:
+        OptionError: The file cannot be read or names an unknown option, or a value is not allowed.
+        BudgetError: The budget cannot be read.
+    """
+    merged = dict(_read_toml(config)) if config is not None else {}
+    if environment.get("CRITICAL_STORAGE"):
+        merged["storage"] = environment["CRITICAL_STORAGE"]
+    merged.update({name: value for name, value in given.items() if value is not None})
+    if "budget" not in merged:
+        raise OptionError("no budget was given: write --budget 64gpu-h, 10cpu-min or 200trials")
+    try:
+        return SearchOptions(**merged)
+    except ValidationError as error:
+        raise OptionError(_sentence(error)) from error
+
+
+def resolve_storage(storage: str | None, environment: Mapping[str, str]) -> str:
+    """Return the store's URL: as given, else ``CRITICAL_STORAGE``, else the default file."""
+    return storage or environment.get("CRITICAL_STORAGE") or DEFAULT_STORAGE
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"configuration {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionError(f"configuration {path} is not TOML: {error}") from error
+    return {name.replace("-", "_"): value for name, value in document.items()}
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a list of numbers") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = "--" + "-".join(str(first["loc"][0]).split("_"))
+    if first["type"] == "extra_forbidden":
+        return f"{name.removeprefix('--')!r} is no option of search: see critical search --help"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{name} {first['input']!r} is not allowed: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,267 @@
+"""The plan of a search: scales, tokens, learning rates, seeds, and what is kept for confirmation.
+
+    k   rungs of the learning-rate ladder        s   seeds per scale
+    n   search trials per scale                  c   pairs of confirmation runs, widest scale
+
+A scale costs (k + s − 1 + n) trials: the reference at every rung for the first seed, at the best
+rung for the other seeds, and the search. The richest tier that the budget affords is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from critical.budget import Budget, format_amount
+from critical.errors import BudgetError
+from critical.target import Target, proxy_shape
+from critical.trials import Scale
+
+BASE_TOKENS = 640_000
+"""Tokens within which the default mixture's trained items are learned up to width 64."""
+LADDER = (2e-3, 4e-3, 8e-3)
+TRAINABLE_WIDTHS = (32, 64, 128)
+SETTINGS = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """What a budget may buy; see the symbols above. ``factor`` multiplies the base tokens."""
+
+    widths: tuple[int, ...]
+    factor: float
+    rungs: int
+    seeds: int
+    search: int
+    pairs: int
+
+    def cost(self, trial: Callable[[int, float], float]) -> float:
+        """Return the cost of the tier, given that of a trial at a width and token factor."""
+        each = [trial(width, self.factor) for width in self.widths]
+        return sum(each) * (self.rungs + self.seeds - 1 + self.search) + 2 * self.pairs * each[-1]
+
+
+TIERS = (
+    Tier((16,), 0.25, 1, 1, 5, 0),
+    Tier((32,), 0.5, 1, 1, 6, 0),
+    Tier((32,), 1, 3, 1, 10, 0),
+    Tier((32, 64), 1, 3, 2, 12, 2),
+    Tier((32, 48, 64), 1, 3, 2, 16, 2),
+    Tier((32, 64, 128), 1, 3, 2, 24, 3),
+    Tier((64, 96, 128), 2, 3, 3, 32, 3),
+    Tier((64, 128, 256), 4, 3, 3, 40, 4),
+    Tier((128, 256, 512), 8, 3, 4, 48, 4),
+    Tier((128, 256, 512, 1024), 16, 4, 4, 64, 6),
+)
+"""From the poorest to the richest; the first is the least that can be searched at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One scale × settings of a search.
+
+    Attributes:
+        scale: Of the arm's proxies.
+        settings: ``target``.
+        trial_cost: Predicted device-seconds of one trial, or None before any has run.
+    """
+
+    scale: Scale
+    settings: str
+    trial_cost: float | None
+
+    @property
+    def name(self) -> str:
+        """As in ``w64/target``."""
+        return f"w{self.scale.width}/{self.settings}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a search is going to do.
+
+    Attributes:
+        arms: From the narrowest to the widest scale.
+        ladder: Learning rates that are searched; empty where the trial chooses its own.
+        seeds: Seeds that search trials take in turn.
+        pairs: Confirmation pairs on the widest scale, on fresh seeds.
+        reference_gamma: γ of the reference at every scale.
+        device: ``cpu`` or ``cuda``.
+        workers: Trials that run at once; 0 runs them in this process, without Ray.
+        cost: Expected device-seconds, or trials, of the least that the plan does.
+        notes: What the user should know about it, a sentence each.
+    """
+
+    arms: tuple[Arm, ...]
+    ladder: tuple[float, ...]
+    seeds: tuple[int, ...]
+    pairs: int
+    reference_gamma: float
+    device: str
+    workers: int
+    cost: float
+    notes: tuple[str, ...]
+
+    @property
+    def rungs(self) -> tuple[float | None, ...]:
+        """The ladder, or a single None where nothing is tuned."""
+        return self.ladder or (None,)
+
+    def arm(self, name: str) -> Arm:
+        """Return the arm of a name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the plan as JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_document(document: Mapping[str, Any]) -> Plan:
+        """Read what ``to_document`` wrote."""
+        return TypeAdapter(Plan).validate_python(dict(document))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a plan is made from: the options that matter to it, resolved."""
+
+    budget: Budget
+    target: Target | None
+    widths: tuple[int, ...] | None
+    ladder: tuple[float, ...] | None
+    tokens: int | None
+    seed: int
+    reference_gamma: float
+    device: str
+    workers: int
+    own_trainable: bool
+
+
+def make_plan(request: Request, trial_seconds: Callable[[Scale], float] | None) -> Plan:
+    """Plan a search.
+
+    Args:
+        request: What the user wants.
+        trial_seconds: Device-seconds of a trial at a scale, timed; None for a user's own trial,
+            whose cost is learned from its first runs.
+
+    Raises:
+        BudgetError: The budget is under the least that can be searched; the message names it.
+    """
+
+    def cost(width: int, factor: float) -> float:
+        if request.budget.counts_trials or trial_seconds is None:
+            return 1.0
+        return trial_seconds(scale_at(width, factor, request))
+
+    if request.widths is None and not request.own_trainable:
+        tier = _affordable(_tiers(request), cost, request.budget)
+    else:
+        widths = request.widths or TRAINABLE_WIDTHS
+        tier = _affordable(_tiers_at(widths, request), cost, request.budget)
+    return _plan_of(tier, request, trial_seconds, tier.cost(cost))
+
+
+def scale_at(width: int, factor: float, request: Request) -> Scale:
+    """Return the proxy of a width: its shape in the target's proportions, its tokens."""
+    if request.target is not None:
+        depth, heads, _ = proxy_shape(request.target, width)
+    else:
+        depth, heads = _default_shape(width)
+    tokens = request.tokens or round(BASE_TOKENS * factor * max(1.0, width / 64))
+    return Scale(width, depth, heads, tokens)
+
+
+def _default_shape(width: int) -> tuple[int, int]:
+    """Return (depth, heads) where there is no target: head dimension 16, up to 4 blocks."""
+    depth = 2 if width <= 64 else 3 if width <= 128 else 4
+    heads = next(n for n in range(max(1, width // 16), 0, -1) if width % (2 * n) == 0)
+    return depth, heads
+
+
+def _tiers(request: Request) -> list[Tier]:
+    most = request.target.width if request.target is not None else TIERS[-1].widths[-1]
+    allowed = [tier for tier in TIERS if tier.widths[-1] <= most]
+    return [_bounded(tier, request) for tier in allowed or TIERS[:1]]
+
+
+def _tiers_at(widths: tuple[int, ...], request: Request) -> list[Tier]:
+    sizes = ((1, 1, 5, 0), (3, 1, 8, 0), (3, 2, 12, 2), (3, 2, 24, 3), (3, 3, 40, 4))
+    return [_bounded(Tier(widths, 1, *size), request) for size in sizes]
+
+
+def _bounded(tier: Tier, request: Request) -> Tier:
+    """Let the user's own ladder, or a trial that has no rate to tune, decide the rungs."""
+    rungs = tier.rungs
+    if request.own_trainable and request.ladder is None:
+        rungs = 1
+    elif request.ladder is not None:
+        rungs = len(request.ladder)
+    return Tier(tier.widths, tier.factor, rungs, tier.seeds, tier.search, tier.pairs)
+
+
+def _affordable(tiers: Sequence[Tier], cost: Callable[[int, float], float], budget: Budget) -> Tier:
+    """Climb while the next tier can be paid, so that no wide scale is timed in vain."""
+    least = tiers[0].cost(cost)
+    if least > budget.amount:
+        minimum = _round_up(least, budget.unit)
+        raise BudgetError(
+            f"budget {budget} is under the minimum of this search: write --budget {minimum}"
+        )
+    chosen = tiers[0]
+    for tier in tiers[1:]:
+        if tier.cost(cost) > budget.amount:
+            break
+        chosen = tier
+    return chosen
+
+
+def _round_up(amount: float, unit: str) -> str:
+    if unit == "trials":
+        return format_amount(float(-(-amount // 1)), unit)
+    return format_amount(float(-(-amount * 1.1 // 6) * 6), f"{unit.partition('-')[0]}-min")
+
+
+def _plan_of(
+    tier: Tier,
+    request: Request,
+    trial_seconds: Callable[[Scale], float] | None,
+    cost: float,
+) -> Plan:
+    scales = [scale_at(width, tier.factor, request) for width in tier.widths]
+    arms = tuple(
+        Arm(scale, SETTINGS, trial_seconds(scale) if trial_seconds is not None else None)
+        for scale in scales
+    )
+    ladder = request.ladder or (() if request.own_trainable else _ladder(tier.rungs))
+    return Plan(
+        arms=arms,
+        ladder=ladder,
+        seeds=tuple(range(request.seed, request.seed + tier.seeds)),
+        pairs=tier.pairs,
+        reference_gamma=request.reference_gamma,
+        device=request.device,
+        workers=request.workers,
+        cost=cost,
+        notes=tuple(_notes(ladder, tier)),
+    )
+
+
+def _ladder(rungs: int) -> tuple[float, ...]:
+    if rungs == 1:
+        return (LADDER[1],)
+    return LADDER if rungs == len(LADDER) else (LADDER[0] / 2, *LADDER)
+
+
+def _notes(ladder: tuple[float, ...], tier: Tier) -> list[str]:
+    notes = []
+    if len(ladder) == 1:
+        notes.append(f"γ* will be conditional on learning rate {ladder[0]:g}")
+    if tier.seeds == 1:
+        notes.append("one seed only: the interval of γ* will be wide")
+    if not tier.pairs:
+        notes.append("the budget leaves no confirmation on fresh seeds")
+    return notes

@@ -1,0 +1,60 @@
+"""What a report is drawn from: everything that the store knows of one study."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from critical.storage.records import (
+    ChargeRecord,
+    LedgerRecord,
+    MeasurementRecord,
+    PosteriorRecord,
+    PosteriorSummary,
+    RecommendationRecord,
+    StudyRecord,
+    TrialCounts,
+    TrialRecord,
+    TrialState,
+)
+
+if TYPE_CHECKING:
+    from critical.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """One study, as it stood when it was gathered."""
+
+    study: StudyRecord
+    trials: Sequence[TrialRecord]
+    curves: Mapping[int, Sequence[MeasurementRecord]]
+    """Measurements by trial id."""
+    posterior: PosteriorRecord | None
+    narrowing: Sequence[PosteriorSummary]
+    ledger: LedgerRecord
+    charges: Sequence[ChargeRecord]
+    recommendation: RecommendationRecord | None
+
+    @property
+    def counts(self) -> TrialCounts:
+        """How many trials are in each state."""
+        states = Counter(trial.state for trial in self.trials)
+        return TrialCounts(**{state.value: states[state] for state in TrialState})
+
+
+def gather(store: Store, name: str) -> ReportData:
+    """Read everything about a study. Raises StudyNotFound where there is none of that name."""
+    study = store.study(name)
+    return ReportData(
+        study=study,
+        trials=store.trials(study.id),
+        curves=store.measurements(study.id),
+        posterior=store.latest_posterior(study.id),
+        narrowing=store.narrowing(study.id),
+        ledger=store.ledger(study.id),
+        charges=store.charges(study.id),
+        recommendation=store.latest_recommendation(study.id),
+    )

@@ -1,0 +1,1 @@
+"""One figure a module, each a pure function from stored records to a Plotly figure."""

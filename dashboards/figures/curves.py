@@ -1,0 +1,203 @@
+"""R, log₂ ρ and share against γ at each scale, with what is not known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from critical.dashboards import units
+from critical.dashboards.figures import style
+from critical.dashboards.figures.arms import (
+    arm_of,
+    exemplar,
+    exploratory_labeller,
+    scales_of,
+    with_state,
+)
+from critical.storage.records import (
+    Band,
+    PosteriorRecord,
+    ScalePosterior,
+    TrialRecord,
+    TrialState,
+)
+
+COLUMN_PIXELS = 230
+"""What a column needs to be read; a page narrower than all of them scrolls the figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One quantity: its axis, its band, and what a trial says of it (nothing, for share)."""
+
+    title: str
+    hover: str
+
+    def band(self, scale: ScalePosterior) -> Band:
+        return {
+            "R": scale.reasoning,
+            "log₂ ρ": scale.log2_efficiency,
+            "share": scale.share,
+        }[self.hover]
+
+    def observed(self, trial: TrialRecord) -> float | None:
+        return {"R": trial.reasoning, "log₂ ρ": trial.log2_efficiency}.get(self.hover)
+
+
+ROWS = (
+    _Row("reasoning, R", "R"),
+    _Row("efficiency, log₂ ρ", "log₂ ρ"),
+    _Row("share of both", "share"),
+)
+
+
+def curves_figure(posterior: PosteriorRecord | None, trials: Sequence[TrialRecord]) -> go.Figure:
+    """Draw the posterior curves as small multiples: quantities down, scales across."""
+    scales = scales_of(posterior)
+    if not scales:
+        return style.empty(
+            "There is no posterior yet: the curves appear once a scale has a reference run and "
+            "a few completed trials."
+        )
+    name = exploratory_labeller(scales)
+    drawn = style.panels(
+        len(ROWS),
+        len(scales),
+        height=720,
+        shared_xaxes="all",
+        shared_yaxes="rows",
+        horizontal_spacing=0.02 if len(scales) > 1 else 0.0,
+        vertical_spacing=0.035,
+        column_titles=[name(scale) for scale in scales],
+    )
+    completed = with_state(trials, TrialState.COMPLETED)
+    for place, scale in enumerate(scales):
+        own = [trial for trial in completed if arm_of(trial) == arm_of(scale)]
+        legend = place == exemplar(scales)
+        _draw_column(drawn, place + 1, scale, own, in_legend=legend)
+        _mark_gamma_star(drawn, place + 1, scale, in_legend=legend)
+    drawn.update_layout(margin={"t": 40}, hovermode="closest")
+    for row, quantity in enumerate(ROWS, start=1):
+        drawn.update_yaxes(range=_range(quantity, scales, completed), row=row)
+        drawn.update_yaxes(title_text=quantity.title, row=row, col=1)
+    drawn.update_xaxes(title_text="γ", row=len(ROWS))
+    drawn.update_xaxes(range=_extent(scales))
+    return drawn
+
+
+def _extent(scales: Sequence[ScalePosterior]) -> tuple[float, float]:
+    return (
+        min(scale.gamma[0] for scale in scales) - 0.01,
+        max(scale.gamma[-1] for scale in scales) + 0.01,
+    )
+
+
+def _range(
+    quantity: _Row, scales: Sequence[ScalePosterior], trials: Sequence[TrialRecord]
+) -> tuple[float, float]:
+    """Return a range for a row: a band's far ends must not squeeze what is known."""
+    if quantity.hover == "share":
+        return 0.0, 1.03
+    bands = [quantity.band(scale) for scale in scales]
+    told = [value for trial in trials if (value := quantity.observed(trial)) is not None]
+    centre = [value for band in bands for value in band.median] + told
+    low, high = min(centre), max(centre)
+    reach = 0.6 * max(high - low, 0.1)
+    bottom = max(low - reach, min([low, *(value for band in bands for value in band.low)]))
+    top = min(high + reach, max([high, *(value for band in bands for value in band.high)]))
+    pad = 0.05 * (top - bottom)
+    return (0.0 if quantity.hover == "R" else bottom - pad), top + pad
+
+
+def _draw_column(
+    drawn: go.Figure,
+    column: int,
+    scale: ScalePosterior,
+    trials: Sequence[TrialRecord],
+    *,
+    in_legend: bool,
+) -> None:
+    colour = style.CURVE if scale.learned else style.EXPLORATORY
+    for row, quantity in enumerate(ROWS, start=1):
+        place = {"row": row, "col": column}
+        band = quantity.band(scale)
+        legend = in_legend and row == 1
+        drawn.add_trace(
+            style.band_trace(
+                scale.gamma, band, colour, name="5–95%", legendgroup="band", showlegend=legend
+            ),
+            **place,
+        )
+        drawn.add_trace(_median(scale, band, colour, quantity.hover, legend=legend), **place)
+        observed = [t for t in trials if quantity.observed(t) is not None]
+        if observed:
+            drawn.add_trace(_trials(observed, quantity, legend=legend), **place)
+
+
+def _median(
+    scale: ScalePosterior, band: Band, colour: str, hover: str, *, legend: bool
+) -> go.Scatter:
+    spread = [
+        f"{median:.3f} ({low:.3f} to {high:.3f})"
+        for low, median, high in zip(band.low, band.median, band.high, strict=True)
+    ]
+    return go.Scatter(
+        x=style.rounded(scale.gamma),
+        y=style.rounded(band.median),
+        mode="lines",
+        name="posterior median",
+        line={"color": colour, "width": 2.2},
+        text=spread,
+        hovertemplate=f"γ %{{x:.2f}}: {hover} %{{text}}<extra>width {scale.width}</extra>",
+        legendgroup="median",
+        showlegend=legend,
+    )
+
+
+def _trials(trials: Sequence[TrialRecord], quantity: _Row, *, legend: bool) -> go.Scatter:
+    return go.Scatter(
+        x=style.rounded(trial.gamma for trial in trials),
+        y=style.rounded(quantity.observed(trial) for trial in trials),
+        mode="markers",
+        name="completed trial",
+        marker={"size": 6, "color": style.tint(style.INK, 0.55)},
+        text=[f"trial {trial.number} ({trial.role}), seed {trial.seed}" for trial in trials],
+        hovertemplate=f"%{{text}}<br>γ %{{x:.3f}}: {quantity.hover} %{{y:.3f}}<extra></extra>",
+        legendgroup="trial",
+        showlegend=legend,
+    )
+
+
+def _mark_gamma_star(
+    drawn: go.Figure, column: int, scale: ScalePosterior, *, in_legend: bool
+) -> None:
+    """Mark γ* over all rows of a column; the shapes are named once, for the legend."""
+    star = scale.gamma_star
+    colour = style.STAR if scale.learned else style.EXPLORATORY
+    for row in range(1, len(ROWS) + 1):
+        place = {"row": row, "col": column}
+        named = in_legend and row == 1
+        drawn.add_vrect(
+            x0=star.low, x1=star.high, fillcolor=colour, opacity=0.13, line_width=0, layer="below",
+            name="90% interval of γ*", showlegend=named, **place,
+        )  # fmt: skip
+        drawn.add_vline(
+            x=star.median, line={"color": colour, "width": 2}, name="γ*", showlegend=named, **place
+        )
+        drawn.add_vline(
+            x=scale.reference_gamma, line={"color": style.MUTED, "width": 1.2, "dash": "dot"},
+            name="reference γ", showlegend=named, **place,
+        )  # fmt: skip
+        low, high = star.plateau
+        drawn.add_shape(
+            type="rect", x0=low, x1=high, y0=0.0, y1=0.035, yref="y domain", line_width=0,
+            fillcolor=colour, opacity=0.75, name="plateau", showlegend=named, **place,
+        )  # fmt: skip
+    drawn.add_annotation(
+        text=f"<b>γ* {units.gamma(star.median)}</b> ({units.interval(star.low, star.high)})",
+        x=0.5, y=0.08, xref="x domain", yref="y domain", showarrow=False, yanchor="bottom",
+        font={"size": 12, "color": colour if scale.learned else style.MUTED},
+        bgcolor="rgba(255,255,255,0.8)", row=len(ROWS), col=column,
+    )  # fmt: skip

@@ -1,0 +1,163 @@
+"""One search as one self-contained HTML file, or as a page of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import plotly.graph_objects as go
+
+from critical.dashboards.data import ReportData, gather
+from critical.dashboards.figures import curves, training
+from critical.dashboards.figures.arms import arms_in
+from critical.dashboards.figures.curves import curves_figure
+from critical.dashboards.figures.front import front_figure
+from critical.dashboards.figures.gamma_star import gamma_star_figure
+from critical.dashboards.figures.ledger import ledger_figure
+from critical.dashboards.figures.narrowing import narrowing_figure
+from critical.dashboards.figures.training import training_figure
+from critical.dashboards.markup import Html, tag
+from critical.dashboards.pages.document import STANDALONE, Frame, data_block, document
+from critical.dashboards.pages.headline import header, headline_of
+from critical.dashboards.pages.tables import matrices_table, options_table, scales_table
+
+__all__ = ["ReportData", "gather", "render"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plate:
+    """A figure as it stands on the page."""
+
+    name: str
+    title: str
+    caption: str
+    """One sentence that teaches how to read it."""
+    figure: go.Figure
+    least_pixels: int = 0
+    """Below this width the figure scrolls rather than shrinks."""
+
+
+def render(data: ReportData, frame: Frame = STANDALONE, *forms: Html) -> str:
+    """Return a study's page.
+
+    Args:
+        data: The study; see `gather`.
+        frame: What surrounds it. By default nothing does, and the page makes no request.
+        forms: What the server offers below the tables.
+    """
+    recommended = data.recommendation.document if data.recommendation else None
+    stamp = f"Drawn {datetime.now(UTC):%Y-%m-%d %H:%M} UTC from what the search has stored."
+    content = tag(
+        "main",
+        header(data),
+        tag("section", tag("h2", "Where γ* lies"), *_plates(_answer_plates(data))),
+        tag("section", tag("h2", "Scale by scale"), scales_table(data.posterior)),
+        tag("section", tag("h2", "How the search went"), *_plates(_search_plates(data))),
+        _matrices(matrices_table(recommended)),
+        *forms,
+        tag("section", tag("h2", "How it was asked"), options_table(data.study)),
+        tag("footer", tag("p", stamp)),
+    )
+    return document(_title(data), frame, _fresh(frame), content, figures=True)
+
+
+def _title(data: ReportData) -> str:
+    found = headline_of(data)
+    star = "" if found is None else f"γ* {found.star.median:.2f} – "
+    return f"{star}{data.study.name} – Critical"
+
+
+def _fresh(frame: Frame) -> Html:
+    if frame.version is None:
+        return Html("")
+    link = tag("a", "show them", href="")
+    return tag("p", "There are new results: ", link, id="fresh", role="status", hidden=True)
+
+
+def _matrices(table: Html | None) -> Html | None:
+    return None if table is None else tag("section", tag("h2", "What to write"), table)
+
+
+def _answer_plates(data: ReportData) -> list[Plate]:
+    scales = 0 if data.posterior is None else len(data.posterior.scales)
+    return [
+        Plate(
+            "gamma-star",
+            "γ* against width",
+            "Each bar is the 90% interval of γ* at one width and its thick part the plateau; the "
+            "fan carries them to the target, and the dotted whisker shows how far the interval "
+            "would reach if γ* could drift twice as fast.",
+            gamma_star_figure(data.study, data.posterior),
+        ),
+        Plate(
+            "curves",
+            "Reasoning, efficiency and share against γ",
+            "γ* is where the share, the lesser of what is kept of the best R and of the best ρ, is "
+            "greatest; shaded bands hold 90% of the posterior, and the bar at the foot is the "
+            "plateau, where any γ is as good.",
+            curves_figure(data.posterior, data.trials),
+            least_pixels=60 + curves.COLUMN_PIXELS * scales if scales > 1 else 0,
+        ),
+        Plate(
+            "front",
+            "What is traded: reasoning against efficiency",
+            "Up is better reasoning and right is faster training than the reference; nothing tried "
+            "at a scale lies beyond its line, and trials that were stopped early are left out.",
+            front_figure(data.trials, data.posterior),
+        ),
+    ]
+
+
+def _search_plates(data: ReportData) -> list[Plate]:
+    panels = len(arms_in(t for t in data.trials if t.id in data.curves))
+    return [
+        Plate(
+            "narrowing",
+            "How the interval narrowed",
+            "The band is the 90% interval of γ* after each completed trial, above what had been "
+            "spent by then: where it no longer narrows, further trials of this kind buy little.",
+            narrowing_figure(data.study, data.narrowing),
+        ),
+        Plate(
+            "ledger",
+            "What it cost",
+            "Every device-second charged so far, by purpose, as wall time went on; the dashed line "
+            "is the budget.",
+            ledger_figure(data.study, data.ledger, data.charges),
+        ),
+        Plate(
+            "training",
+            "Every run",
+            "Validation loss as tokens are seen, coloured by γ: the further left a line falls, the "
+            "more efficient its γ, and lines that end early were stopped or diverged.",
+            training_figure(data.trials, data.curves),
+            least_pixels=60 + training.COLUMN_PIXELS * panels if panels > 1 else 0,
+        ),
+    ]
+
+
+def _plates(plates: Sequence[Plate]) -> list[Html]:
+    return [_plate(plate) for plate in plates]
+
+
+def _plate(plate: Plate) -> Html:
+    source = f"figure-{plate.name}-data"
+    size = f"min-width:{plate.least_pixels}px;min-height:{plate.figure.layout.height}px"
+    plot = tag(
+        "div",
+        role="img",
+        class_="plot",
+        id=f"figure-{plate.name}",
+        style=size,
+        aria_label=f"{plate.title}. {plate.caption}",
+        data_source=source,
+    )
+    return tag(
+        "figure",
+        tag("h3", plate.title),
+        tag("figcaption", plate.caption),
+        tag("div", plot, class_="scroll", tabindex=0),
+        tag("noscript", tag("p", "This figure needs JavaScript; the tables do not.")),
+        data_block(source, plate.figure.to_json()),
+    )

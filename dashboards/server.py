@@ -1,0 +1,119 @@
+"""The web page: our pages and Optuna's behind one gate, served on this machine only."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol, cast
+
+from critical.dashboards.app import App
+from critical.dashboards.errors import DashboardError
+from critical.dashboards.gate import Gate, is_loopback
+from critical.dashboards.optuna_pages import PATHS, open_optuna
+from critical.dashboards.pages.advice import Export, Recommend
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8050
+THREADS = 4
+
+
+class Server(Protocol):
+    """A server that listens: waitress's, which has no types."""
+
+    def run(self) -> None:
+        """Serve until interrupted."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+def build(
+    store_url: str,
+    study: str | None = None,
+    recommend: Recommend | None = None,
+    export: Export | None = None,
+) -> WSGIApplication:
+    """Return the whole page as one WSGI application.
+
+    Args:
+        store_url: The store, which must exist.
+        study: What ``/`` opens; without it the only study, or a list.
+        recommend: Gives a recommendation for a study's name and a width.
+        export: Gives the fragment of an export for a study's name and a framework.
+
+    Raises:
+        StoreError: The store is missing or cannot be used, or has no such study.
+    """
+    from critical.storage.store import Store
+
+    store = Store.open(store_url, create=False)
+    if study is not None:
+        store.study(study)
+    optuna, address = open_optuna(store_url)
+    ours = App(store, study, optuna_address=address, recommend=recommend, export=export)
+
+    def by_path(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        first = environ["PATH_INFO"].lstrip("/").partition("/")[0]
+        return (optuna if first in PATHS else ours)(environ, start_response)
+
+    return Gate(by_path)
+
+
+def bind(app: WSGIApplication, host: str, port: int) -> Server:
+    """Return a waitress server that listens.
+
+    Raises:
+        DashboardError: The host is not this machine's, or the port cannot be had.
+    """
+    if not is_loopback(host):
+        raise DashboardError(
+            f"--host {host} would show the page to others, and it asks for no password: write "
+            f"--host {DEFAULT_HOST}, and reach it from afar with "
+            f"ssh -L {port}:localhost:{port}"
+        )
+    from waitress import create_server
+
+    try:
+        server = create_server(app, host=host.strip("[]"), port=port, threads=THREADS, ident="")
+    except OSError as error:
+        raise _not_bound(error, host, port) from error
+    except (OverflowError, ValueError):
+        raise DashboardError(f"--port {port} is no port: write one of 1024 to 65535") from None
+    return cast("Server", server)
+
+
+def _not_bound(error: OSError, host: str, port: int) -> DashboardError:
+    if error.errno == errno.EADDRINUSE:
+        return DashboardError(f"port {port} is in use: write --port {port + 1}, or another")
+    if error.errno == errno.EACCES:
+        return DashboardError(f"port {port} is not for users: write --port {DEFAULT_PORT}")
+    return DashboardError(f"cannot listen on {host} port {port}: {error.strerror or error}")
+
+
+def serve(
+    app: WSGIApplication,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    announce: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until interrupted.
+
+    Args:
+        app: From `build`.
+        host: A name or address of this machine.
+        port: 0 takes a free one.
+        announce: Told the address once the page answers.
+
+    Raises:
+        DashboardError: The host is not this machine's, or the port cannot be had.
+    """
+    server = bind(app, host, port)
+    try:
+        if announce is not None:
+            announce(f"http://{host}:{getattr(server, 'effective_port', port)}/")
+        server.run()
+    finally:
+        server.close()

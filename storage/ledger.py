@@ -1,0 +1,100 @@
+"""Queries about the ledger: device-seconds reserved before they are used, settled after."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from critical.storage.records import ChargeRecord, LedgerRecord
+from critical.storage.schema import Charge, Trial
+
+
+def reserve(session: Session, study_id: int, trial_id: int, purpose: str, seconds: float) -> None:
+    """Hold device-seconds for a trial that is about to start."""
+    session.add(
+        Charge(
+            study_id=study_id,
+            trial_id=trial_id,
+            purpose=purpose,
+            reserved_seconds=_checked(seconds),
+            reserved_at=datetime.now(UTC),
+        )
+    )
+
+
+def settle(session: Session, trial_id: int, seconds: float) -> None:
+    """Charge a trial what it used. A reservation is settled once; later calls change nothing."""
+    session.execute(
+        update(Charge)
+        .where(Charge.trial_id == trial_id, Charge.settled_at.is_(None))
+        .values(charged_seconds=_checked(seconds), settled_at=datetime.now(UTC))
+    )
+
+
+def charge(session: Session, study_id: int, purpose: str, seconds: float) -> None:
+    """Charge what no trial used, such as timing steps."""
+    now = datetime.now(UTC)
+    session.add(
+        Charge(
+            study_id=study_id,
+            purpose=purpose,
+            reserved_seconds=_checked(seconds),
+            charged_seconds=seconds,
+            reserved_at=now,
+            settled_at=now,
+        )
+    )
+
+
+def total(session: Session, study_id: int) -> LedgerRecord:
+    """Return what a study has spent, by purpose too, and what its running trials hold."""
+    held = func.sum(Charge.reserved_seconds).filter(Charge.settled_at.is_(None))
+    rows = session.execute(
+        select(Charge.purpose, func.sum(Charge.charged_seconds), held)
+        .where(Charge.study_id == study_id)
+        .group_by(Charge.purpose)
+        .order_by(Charge.purpose)
+    ).all()
+    by_purpose = {purpose: spent for purpose, spent, _ in rows if spent is not None}
+    return LedgerRecord(
+        spent_seconds=math.fsum(by_purpose.values()),
+        held_seconds=math.fsum(held or 0.0 for _, _, held in rows),
+        by_purpose=by_purpose,
+    )
+
+
+def spent(session: Session) -> dict[int, float]:
+    """Return the device-seconds charged to each study that has any, by its id."""
+    statement = (
+        select(Charge.study_id, func.sum(Charge.charged_seconds))
+        .where(Charge.charged_seconds.is_not(None))
+        .group_by(Charge.study_id)
+    )
+    return {study: seconds or 0.0 for study, seconds in session.execute(statement)}
+
+
+def charges(session: Session, study_id: int) -> list[ChargeRecord]:
+    """Return every line of a study's ledger in the order of reservation."""
+    statement = (
+        select(
+            Trial.number.label("trial_number"),
+            Charge.purpose,
+            Charge.reserved_seconds,
+            Charge.charged_seconds,
+            Charge.reserved_at,
+            Charge.settled_at,
+        )
+        .join_from(Charge, Trial, isouter=True)
+        .where(Charge.study_id == study_id)
+        .order_by(Charge.id)
+    )
+    return [ChargeRecord(**row) for row in session.execute(statement).mappings()]
+
+
+def _checked(seconds: float) -> float:
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{seconds} device-seconds cannot be charged: give a number, 0 or more")
+    return seconds

@@ -1,0 +1,1 @@
+"""Alembic's scripts: run on opening by critical.storage.migrate, never from the command line."""

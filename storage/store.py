@@ -1,0 +1,230 @@
+"""The store: every query goes through it, each in one transaction, and records come back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, sessionmaker
+
+from critical.storage import ledger, posteriors, studies, trials
+from critical.storage.engine import make_engine, transaction, writing
+from critical.storage.errors import StudyExists, StudyNotFound
+from critical.storage.migrate import bring_to_head
+from critical.storage.records import (
+    ChargeRecord,
+    Document,
+    LedgerRecord,
+    MeasurementRecord,
+    NewStudy,
+    NewTrial,
+    PosteriorRecord,
+    PosteriorSummary,
+    RecommendationRecord,
+    StudyRecord,
+    StudyState,
+    StudySummary,
+    TrialCounts,
+    TrialOutcome,
+    TrialRecord,
+)
+from critical.storage.url import check_place, parse_url, place
+
+
+class Store:
+    """One database of studies. Safe to share between threads; one process writes to a study.
+
+    Any method raises StoreError, in one sentence, where the database cannot be reached, read or
+    written, and StudyNotFound or TrialNotFound for an id that is not in it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Wrap an engine whose tables are at this version; `Store.open` makes one."""
+        self._engine = engine
+        self._read = sessionmaker(engine)
+        self._write = sessionmaker(writing(engine))
+
+    @classmethod
+    def open(cls, url: str, *, create: bool = True) -> Self:
+        """Open the store at a URL, creating or migrating its tables.
+
+        Raises:
+            StoreNotFound: There is none, and ``create`` is false.
+            StoreTooNew: A newer version of Critical wrote it.
+            StoreError: The URL is malformed, or its database cannot be used.
+        """
+        parsed = parse_url(url)
+        check_place(parsed, create=create)
+        engine = make_engine(parsed)
+        try:
+            bring_to_head(engine, create=create)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine)
+
+    @property
+    def url(self) -> str:
+        """The URL, its password included: for opening it again, never for printing."""
+        return self._engine.url.render_as_string(hide_password=False)
+
+    @property
+    def place(self) -> str:
+        """Where the store is, for printing: a file's path, or the URL without its password."""
+        return place(self._engine.url)
+
+    def __repr__(self) -> str:
+        return f"Store({self.place!r})"
+
+    def close(self) -> None:
+        """Close every connection; the store opens new ones if it is used again."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def create_study(self, new: NewStudy) -> StudyRecord:
+        """Store a new study, running. Raises StudyExists where its name is taken."""
+        try:
+            with self._writing() as session:
+                return studies.create(session, new)
+        except IntegrityError:
+            if self.find_study(new.name) is None:
+                raise
+            raise StudyExists(new.name, self.place) from None
+
+    def study(self, name: str) -> StudyRecord:
+        """Return the study of a name. Raises StudyNotFound, which says what there is."""
+        with self._reading() as session:
+            found = studies.find(session, name)
+            if found is None:
+                raise StudyNotFound.named(name, self.place, studies.names(session))
+            return found
+
+    def find_study(self, name: str) -> StudyRecord | None:
+        """Return the study of a name, or None."""
+        with self._reading() as session:
+            return studies.find(session, name)
+
+    def studies(self) -> list[StudySummary]:
+        """Return every study, oldest first, in four queries however many there are."""
+        with self._reading() as session:
+            return studies.summaries(session)
+
+    def extend_budget(self, study_id: int, total: float) -> StudyRecord:
+        """Raise the budget, in the study's own measure; StoreError where it would shrink."""
+        with self._writing() as session:
+            return studies.extend_budget(session, study_id, total)
+
+    def update_plan(self, study_id: int, plan: Document) -> StudyRecord:
+        """Replace the plan."""
+        with self._writing() as session:
+            return studies.update_plan(session, study_id, plan)
+
+    def set_state(self, study_id: int, state: StudyState, reason: str | None = None) -> StudyRecord:
+        """Set what the study is doing and why; without a reason, the one before is cleared."""
+        with self._writing() as session:
+            return studies.set_state(session, study_id, state, reason)
+
+    def counts(self, study_id: int) -> TrialCounts:
+        """Return how many trials are in each state."""
+        with self._reading() as session:
+            return studies.counts(session, study_id)
+
+    def add_trial(self, study_id: int, new: NewTrial) -> TrialRecord:
+        """Store a running trial under the next number, and its reservation, at once."""
+        with self._writing() as session:
+            return trials.add(session, study_id, new)
+
+    def add_measurements(
+        self, trial_id: int, first: int, measurements: Sequence[MeasurementRecord]
+    ) -> None:
+        """Store measurements ``first``, ``first + 1``, …; a number sent again changes nothing."""
+        with self._writing() as session:
+            trials.measure(session, trial_id, first, measurements)
+
+    def finish_trial(self, trial_id: int, outcome: TrialOutcome) -> TrialRecord:
+        """Store a trial's result and its charge at once; a finished trial comes back unchanged."""
+        with self._writing() as session:
+            return trials.finish(session, trial_id, outcome)
+
+    def trials(self, study_id: int) -> list[TrialRecord]:
+        """Return a study's trials in number order."""
+        with self._reading() as session:
+            return trials.of_study(session, study_id)
+
+    def trial(self, study_id: int, number: int) -> TrialRecord:
+        """Return one trial by its place in its study, from 0."""
+        with self._reading() as session:
+            return trials.by_number(session, study_id, number)
+
+    def measurements(self, study_id: int) -> dict[int, tuple[MeasurementRecord, ...]]:
+        """Return all measurements of a study by trial id; trials without any are left out."""
+        with self._reading() as session:
+            return trials.study_measurements(session, study_id)
+
+    def trial_measurements(self, trial_id: int) -> tuple[MeasurementRecord, ...]:
+        """Return one trial's measurements in order."""
+        with self._reading() as session:
+            return trials.measurements(session, trial_id)
+
+    def charge(self, study_id: int, purpose: str, device_seconds: float) -> None:
+        """Charge what no trial used, such as timing steps."""
+        with self._writing() as session:
+            studies.lock(session, study_id)
+            ledger.charge(session, study_id, purpose, device_seconds)
+
+    def ledger(self, study_id: int) -> LedgerRecord:
+        """Return what a study has spent and what its running trials hold, device-seconds."""
+        with self._reading() as session:
+            return ledger.total(session, study_id)
+
+    def charges(self, study_id: int) -> list[ChargeRecord]:
+        """Return every line of the ledger in order of reservation."""
+        with self._reading() as session:
+            return ledger.charges(session, study_id)
+
+    def add_posterior(self, study_id: int, record: PosteriorRecord, spent_seconds: float) -> None:
+        """Store what was inferred after ``spent_seconds`` device-seconds."""
+        with self._writing() as session:
+            studies.lock(session, study_id)
+            posteriors.add(session, study_id, record, spent_seconds)
+
+    def latest_posterior(self, study_id: int) -> PosteriorRecord | None:
+        """Return the posterior stored last, or None."""
+        with self._reading() as session:
+            return posteriors.latest(session, study_id)
+
+    def narrowing(self, study_id: int) -> list[PosteriorSummary]:
+        """Return γ* after each step that had one, oldest first, without loading documents."""
+        with self._reading() as session:
+            return posteriors.narrowing(session, study_id)
+
+    def add_recommendation(self, study_id: int, document: Document) -> None:
+        """Store a recommendation."""
+        with self._writing() as session:
+            studies.lock(session, study_id)
+            posteriors.recommend(session, study_id, document)
+
+    def latest_recommendation(self, study_id: int) -> RecommendationRecord | None:
+        """Return the recommendation stored last, or None."""
+        with self._reading() as session:
+            return posteriors.latest_recommendation(session, study_id)
+
+    def _reading(self) -> AbstractContextManager[Session]:
+        return transaction(self._read, self._engine.url)
+
+    def _writing(self) -> AbstractContextManager[Session]:
+        return transaction(self._write, self._engine.url)

@@ -1,0 +1,186 @@
+"""Stores to test: a SQLite file, and a PostgreSQL server of our own where one can be started."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from critical.storage.records import (
+    Band,
+    GammaStar,
+    Holdout,
+    MeasurementRecord,
+    NewStudy,
+    NewTrial,
+    PosteriorRecord,
+    Role,
+    ScalePosterior,
+    TargetPosterior,
+)
+from critical.storage.store import Store
+
+SERVER_USERS = ("postgres", "nobody")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A server in a temporary folder, reached by its socket; yields a URL without a database."""
+    initdb, pg_ctl = shutil.which("initdb"), shutil.which("pg_ctl")
+    if initdb is None or pg_ctl is None:
+        pytest.skip("no PostgreSQL: initdb and pg_ctl are not on the PATH")
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("no psycopg: pip install 'critical[postgres]'")
+    # Not pytest's own folder: a socket's path may have 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="critical-pg-"))
+    user = _server_user(folder)
+
+    def run(*command: str) -> None:
+        # Not captured: the server would inherit the pipe and keep it open.
+        with (folder / "log").open("w") as log:
+            done = subprocess.run([*user, *command], stdout=log, stderr=log, check=False)
+        if done.returncode:
+            pytest.skip(f"PostgreSQL does not start: {(folder / 'log').read_text()[-500:]}")
+
+    data = str(folder / "data")
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+    try:
+        run(initdb, "-D", data, "-A", "trust", "-U", "critical", "-E", "UTF8", "--no-sync")
+        run(pg_ctl, "-D", data, "-l", f"{folder}/server.log", "-o", options, "-w", "start")
+        yield f"postgresql+psycopg://critical@/{{database}}?host={folder}"
+        run(pg_ctl, "-D", data, "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _server_user(folder: Path) -> list[str]:
+    """Return what runs a command as a user whom PostgreSQL accepts: any but root."""
+    if os.geteuid() != 0:
+        return []
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    entry = next((known[name] for name in SERVER_USERS if name in known), None)
+    if entry is None or shutil.which("setpriv") is None:
+        pytest.skip("PostgreSQL refuses to run as root, and there is no other user to run it")
+    os.chown(folder, entry.pw_uid, entry.pw_gid)
+    ids = f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}"
+    return ["setpriv", *ids, "--clear-groups"]
+
+
+@pytest.fixture
+def postgresql_url(postgresql: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database."""
+    admin = create_engine(postgresql.format(database="postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text("CREATE DATABASE test"))
+    yield postgresql.format(database="test")
+    with admin.connect() as connection:
+        connection.execute(text("DROP DATABASE test WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of a SQLite file that is not there yet."""
+    return f"sqlite:///{tmp_path}/critical.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database, of each kind."""
+    value: str = request.getfixturevalue(f"{request.param}_url")
+    return value
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """An empty store of each kind."""
+    with Store.open(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def new_study() -> NewStudy:
+    """A study with every field set."""
+    return NewStudy(
+        name="llama-d256-L4",
+        budget_unit="gpu-h",
+        budget_total=3600.0,
+        rule="balance",
+        interval=(0.3, 1.2),
+        reference_gamma=0.5,
+        target_width=256,
+        target_depth=4,
+        options={"seed": 1, "nested": {"list": [1, 2.5, None, "γ"]}},
+        plan={"widths": [32, 64]},
+        target={"model_type": "llama"},
+    )
+
+
+@pytest.fixture
+def new_trial() -> NewTrial:
+    """A trial about to run, 60 device-seconds reserved."""
+    return NewTrial(
+        arm="w64/target",
+        optuna_number=None,
+        role=Role.SEARCH,
+        gamma=0.7,
+        learning_rate=None,
+        width=64,
+        depth=2,
+        heads=2,
+        tokens=5_000_000_000,
+        seed=2**40,
+        settings="target",
+        reserved_seconds=60.0,
+    )
+
+
+@pytest.fixture
+def measurements() -> list[MeasurementRecord]:
+    """Three measurements of a trial."""
+    return [
+        MeasurementRecord(1000 * n, 5.0 / n, 0.1 * n, 2.0 * n, {"accuracy": 0.2 * n})
+        for n in (1, 2, 3)
+    ]
+
+
+@pytest.fixture
+def posterior() -> PosteriorRecord:
+    """A posterior of one scale, with a target and a holdout."""
+    star = GammaStar(0.71, 0.62, 0.83, (0.66, 0.77), "resolved", 0.97)
+    band = Band((0.1, 0.2), (0.2, 0.3), (0.3, 0.4))
+    return PosteriorRecord(
+        trials=12,
+        scales=(
+            ScalePosterior(
+                width=64,
+                settings="target",
+                trials=12,
+                learned=True,
+                gamma=(0.6, 0.7),
+                reasoning=band,
+                log2_efficiency=band,
+                share=band,
+                learning_rate=(None, 0.003),
+                gamma_star=star,
+                draws=(0.1 + 0.2, 1e-17, 0.7),
+                reference_gamma=0.5,
+                better=0.9,
+            ),
+        ),
+        centre_width=64.0,
+        intercept=(0.7, 0.71),
+        slope=(0.01, -0.02),
+        discrepancy_sd=0.02,
+        target=TargetPosterior(256, star, (0.5, 0.9), False, 0.01, (0.7, 0.72)),
+        conditional_on_learning_rate=None,
+        holdout=Holdout(64, star, star),
+    )

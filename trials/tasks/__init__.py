@@ -1,0 +1,1 @@
+"""The sources of a mixture: what is trained, what is held out, what a right answer is."""

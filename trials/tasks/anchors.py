@@ -1,0 +1,105 @@
+"""Anchor compositions (arXiv 2405.05409) and memory anchors (arXiv 2502.04375).
+
+A sequence of 9 tokens holds a key item and, right after it, its anchors, at a random position; the
+rest are noise items. The answer is read at the last position.
+
+    composition   key a b       answer key + shift(a) + shift(b): the second function applied to
+                                the first applied to the key
+    memory        key m         answer from a fixed random table over (key, m)
+
+Of the 16 ordered anchor pairs, 4 are held out, which is 3 distinct sums: R is the score on those,
+never trained. Both orders of a pair are held out together, since shifts commute and the swapped
+pair, if trained, would give the answer away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations, product
+
+import torch
+from torch import Tensor
+
+LENGTH = 9
+FIRST_ITEM, LAST_ITEM = 20, 99
+SHIFTS = {1: 5, 2: 1, 3: -2, 4: -8}
+"""What each anchor token adds."""
+MEMORY_ANCHORS = (5, 6, 7, 8)
+FIRST_KEY = FIRST_ITEM - 2 * min(SHIFTS.values())
+LAST_KEY = LAST_ITEM - 2 * max(SHIFTS.values())
+"""Keys whose every composition is again an item."""
+VOCABULARY = 128
+"""Token ids that tasks may use; text starts above."""
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Task sequences and their answers.
+
+    Attributes:
+        tokens: Shape (n, 9), int64.
+        answers: Shape (n,), int64.
+    """
+
+    tokens: Tensor
+    answers: Tensor
+
+
+def held_out_pairs(seed: int) -> tuple[Pair, ...]:
+    """Return the four held-out ordered pairs of a seed, of three distinct sums, rotated by seed.
+
+    One pair in both orders, and the two other anchors doubled; so every anchor stays trained in
+    both places, and no held-out sum is another's.
+    """
+    pairs = tuple(combinations(SHIFTS, 2))
+    first, second = pairs[seed % len(pairs)]
+    others = [anchor for anchor in SHIFTS if anchor not in (first, second)]
+    return ((first, second), (second, first), *((anchor, anchor) for anchor in others))
+
+
+def trained_pairs(seed: int) -> tuple[Pair, ...]:
+    """Return the twelve ordered pairs that the mixture trains."""
+    held_out = set(held_out_pairs(seed))
+    return tuple(pair for pair in product(SHIFTS, SHIFTS) if pair not in held_out)
+
+
+def compositions(pairs: tuple[Pair, ...], count: int, generator: torch.Generator) -> Items:
+    """Draw ``count`` compositions of the given anchor pairs."""
+    table = torch.tensor(pairs)
+    pair = table[torch.randint(len(pairs), (count,), generator=generator)]
+    shift = torch.zeros(max(SHIFTS) + 1, dtype=torch.int64)
+    for anchor, amount in SHIFTS.items():
+        shift[anchor] = amount
+    key = _keys(count, generator)
+    tokens = _embedded(torch.column_stack((key, pair)), generator)
+    return Items(tokens, key + shift[pair].sum(dim=1))
+
+
+def memories(table: Tensor, count: int, generator: torch.Generator) -> Items:
+    """Draw ``count`` memory items; ``table`` as ``memory_table`` gives it."""
+    key = _keys(count, generator)
+    which = torch.randint(len(MEMORY_ANCHORS), (count,), generator=generator)
+    anchor = torch.tensor(MEMORY_ANCHORS)[which]
+    tokens = _embedded(torch.column_stack((key, anchor)), generator)
+    return Items(tokens, table[key - FIRST_KEY, which])
+
+
+def memory_table(seed: int) -> Tensor:
+    """Return a random answer for every (key, memory anchor). Shape (keys, anchors), int64."""
+    generator = torch.Generator().manual_seed((seed << 8) ^ 0x5EED)
+    size = (LAST_KEY - FIRST_KEY + 1, len(MEMORY_ANCHORS))
+    return torch.randint(FIRST_ITEM, LAST_ITEM + 1, size, generator=generator)
+
+
+def _keys(count: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(FIRST_KEY, LAST_KEY + 1, (count,), generator=generator)
+
+
+def _embedded(core: Tensor, generator: torch.Generator) -> Tensor:
+    """Put each row of ``core`` (n, c) at a random place among noise items (n, 9)."""
+    count, size = core.shape
+    tokens = torch.randint(FIRST_ITEM, LAST_ITEM + 1, (count, LENGTH), generator=generator)
+    start = torch.randint(LENGTH - size + 1, (count, 1), generator=generator)
+    return tokens.scatter_(1, start + torch.arange(size), core)

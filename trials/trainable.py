@@ -1,0 +1,64 @@
+"""The Ray trial: trains the members of a pack and reports each measurement. Imports ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from ray import tune
+
+from critical.trials.run import ProxyRun, Trainable
+from critical.trials.watch import Watched, watch
+
+
+class RayTrial(tune.Trainable):  # type: ignore[misc]  # ray ships no types
+    """One pack. ``config`` holds ``members``, a list of ProxyRun; ``trainable`` comes beside it.
+
+    Each step reports one measurement; the last one reports ``done`` alone. An exception of the
+    trial's own is reported as ``failure``, so that the worker lives on and takes the next trial.
+    """
+
+    def setup(self, config: dict[str, Any], trainable: Trainable) -> None:
+        """Start the trial. Called by Ray in the worker."""
+        self._trainable = trainable
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Start another trial in the same process."""
+        self._start(new_config)
+        return True
+
+    def _start(self, config: dict[str, Any]) -> None:
+        members: list[ProxyRun] = config["members"]
+        (run,) = members  # a trial without train_pack holds one member
+        self._watched: Iterator[Watched] = watch(self._trainable, run)
+
+    def step(self) -> dict[str, Any]:
+        """Advance to the next measurement."""
+        try:
+            watched = next(self._watched, None)
+        except Exception as error:
+            return {"done": True, "failure": describe(error)}
+        if watched is None:
+            return {"done": True}
+        return {"done": False, "watched": asdict(watched)}
+
+    def cleanup(self) -> None:
+        """Close the generator, so that a user's ``finally`` runs."""
+        close = getattr(self._watched, "close", None)
+        if close is not None:
+            close()
+
+
+def describe(error: Exception) -> str:
+    """Return a trial's exception as one line: its type, its message, and where it was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = ""
+    if trace is not None:
+        code = trace.tb_frame.f_code
+        place = f" ({code.co_filename.rsplit('/', 1)[-1]}, line {trace.tb_lineno})"
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}{place}"
