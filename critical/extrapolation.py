@@ -64,7 +64,8 @@ class Trend:
 
     def at(self, width: float) -> Array:
         """Draws of the line at a width, without discrepancy. Shape (m,)."""
-        return self.intercept + self.slope * np.log2(width / self.centre_width)
+        line: Array = self.intercept + self.slope * np.log2(width / self.centre_width)
+        return line
 
 
 def regress(scales: Sequence[ScalePosterior], prior: TrendPrior, rng: np.random.Generator) -> Trend:

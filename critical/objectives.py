@@ -126,14 +126,16 @@ def crossing_time(curve: Curve, loss: float) -> tuple[float, bool]:
         whether L was reached by the first evaluation already, so that t(L) is an upper bound.
     """
     minimum = running_minimum(curve)
+    loss = max(loss, _LEAST_LOSS)
     reached = minimum <= loss
     if not reached[-1]:
         return float("inf"), False
     after = int(np.argmax(reached))
     if after == 0:
         return float(curve.tokens[0]), True
-    above, below = np.log(minimum[after - 1]), np.log(minimum[after])
-    part = (above - np.log(loss)) / (above - below)
+    above, below = minimum[after - 1], minimum[after]
+    # log1p, since the logarithms of neighbouring floats may be equal.
+    part = np.log1p((above - loss) / loss) / np.log1p((above - below) / below)
     start, end = curve.tokens[after - 1], curve.tokens[after]
     return float(start + part * (end - start)), False
 

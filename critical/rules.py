@@ -130,9 +130,10 @@ def verdict(gamma: Array, stars: Array, reasoning: Array, efficiency: Array) -> 
 def _knee_score(reasoning: Array, efficiency: Array) -> Array:
     # A dominated point scores no more than the one that dominates it, so that the whole grid
     # may be searched in place of the front; its ends are the two optima.
-    return np.minimum(
+    score: Array = np.minimum(
         _rescale_on_front(reasoning, efficiency), _rescale_on_front(efficiency, reasoning)
     )
+    return score
 
 
 def _rescale_on_front(values: Array, others: Array) -> Array:
@@ -141,16 +142,17 @@ def _rescale_on_front(values: Array, others: Array) -> Array:
     at_other_end = others >= others.max(axis=-1, keepdims=True)
     low = np.where(at_other_end, values, -np.inf).max(axis=-1, keepdims=True)
     extent = high - low
-    return np.divide(
-        values - low, extent, out=(values >= high).astype(np.float64), where=extent > 0
-    )
+    at_best = (values >= high).astype(np.float64)
+    rescaled: Array = np.divide(values - low, extent, out=at_best, where=extent > 0)
+    return rescaled
 
 
 def _floor_score(reasoning: Array, efficiency: Array, floor: float) -> Array:
     feasible = efficiency >= np.log2(floor)
     # Where no γ is efficient enough, the most efficient one is nearest to what was asked.
     fallback = np.where(feasible.any(axis=-1, keepdims=True), -np.inf, efficiency)
-    return np.where(feasible, reasoning, fallback)
+    score: Array = np.where(feasible, reasoning, fallback)
+    return score
 
 
 def _positive(value: str, text: str) -> float:

@@ -73,7 +73,7 @@ class Search:
         self._proposals = proposals
         self._precision = precision
         self._seed = seed
-        self._listener = listener
+        self.listener = listener
         self._failures = 0
         self._confirmation: tuple[Confirmation, int] | None = None
         proposals.mend(history.trials)
@@ -235,5 +235,5 @@ class Search:
         return scale.gamma_star.expected_loss < self._precision
 
     def _notify(self) -> None:
-        if self._listener is not None:
-            self._listener(self)
+        if self.listener is not None:
+            self.listener(self)

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from critical.gaussian_process import ALONE, Data, Fit, draw, fit
+from critical.gaussian_process import Fit, draw, fit
+from critical.noisy_process import ALONE, Data
 from critical.objectives import LOG2_EFFICIENCY_LIMIT, Observation
 
 Array = NDArray[np.float64]
@@ -35,6 +36,7 @@ _LENGTHSCALES = np.array([(0.27, 0.35), (1.6, 0.5), (3.0, 0.6)])
 _DOUBTFUL = 9.0
 """Factor on the noise variance of a censored or unresolved log₂ ρ."""
 _EXACT = 1e-4
+_NEW_LEVEL = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ def draw_surfaces(
         rng: For the draws.
     """
     x = np.ascontiguousarray(points[:, surrogate.varying])
-    level = np.searchsorted(np.log2(surrogate.widths), points[:, 2] - 1e-9)
+    same = np.isclose(points[:, 2, None], np.log2(surrogate.widths))
+    level = np.where(same.any(axis=1), same.argmax(axis=1), _NEW_LEVEL)
     normals = rng.standard_normal((3, count, len(points)))
     with _one_thread():
         angle = draw(surrogate.reasoning, x, level, normals[0])

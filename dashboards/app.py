@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from critical.dashboards.data import gather
-from critical.dashboards.optuna_pages import StudyAddress
 from critical.dashboards.pages.advice import (
     Export,
     Recommend,
@@ -41,7 +40,7 @@ class App:
         store: Store,
         study: str | None,
         *,
-        optuna_address: StudyAddress,
+        optuna_address: Callable[[str], str | None],
         recommend: Recommend | None = None,
         export: Export | None = None,
     ) -> None:

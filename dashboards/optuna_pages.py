@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from critical.dashboards.wsgi import Answer, ask
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from optuna.storages import RDBStorage
 
 PATHS = frozenset({"dashboard", "api", "static", "csv", "artifacts", "favicon.ico"})
 """First segments of the addresses that Optuna's dashboard answers."""
@@ -19,21 +22,38 @@ _BACK = (
     b'text-decoration:none">Critical: \xce\xb3* and report</a>'
 )
 
-StudyAddress = Callable[[str], str | None]
-"""From the name of an Optuna study to the address of its page, or None."""
-
 
 class OptunaPages:
-    """A WSGI application that wraps Optuna's dashboard."""
+    """A WSGI application that wraps Optuna's dashboard, loaded when it is first asked for.
 
-    def __init__(self, app: WSGIApplication) -> None:
-        self._app = app
+    It imports BoTorch, which takes seconds that a look at the report need not wait for.
+    """
+
+    def __init__(self, storage: RDBStorage) -> None:
+        self._storage = storage
+        self._app: WSGIApplication | None = None
+        self._loading = threading.Lock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer with Optuna's page, and on its HTML pages a link back to ours."""
         # Without this header /static/bundle.js answers 500 (optuna-dashboard 0.21).
         mended = {"HTTP_ACCEPT_ENCODING": "identity", **environ}
-        return _linked(ask(self._app, mended)).send(start_response)
+        return _linked(ask(self._loaded(), mended)).send(start_response)
+
+    def address(self, study: str) -> str | None:
+        """Return the address of an Optuna study's page, or None where there is no such study."""
+        try:
+            return f"/dashboard/studies/{self._storage.get_study_id_from_name(study)}"
+        except KeyError:
+            return None
+
+    def _loaded(self) -> WSGIApplication:
+        with self._loading:
+            if self._app is None:
+                import optuna_dashboard
+
+                self._app = optuna_dashboard.wsgi(self._storage)
+            return self._app
 
 
 def _linked(found: Answer) -> Answer:
@@ -47,18 +67,8 @@ def _linked(found: Answer) -> Answer:
     return Answer(found.status, headers, body)
 
 
-def open_optuna(store_url: str) -> tuple[OptunaPages, StudyAddress]:
-    """Open Optuna's dashboard on the store's database."""
-    import optuna_dashboard
-
+def open_optuna(store_url: str) -> OptunaPages:
+    """Open Optuna's dashboard on the store's database. Raises StoreError where that fails."""
     from critical.storage.optuna_storage import optuna_storage
 
-    storage = optuna_storage(store_url)
-
-    def address(name: str) -> str | None:
-        try:
-            return f"/dashboard/studies/{storage.get_study_id_from_name(name)}"
-        except KeyError:
-            return None
-
-    return OptunaPages(optuna_dashboard.wsgi(storage)), address
+    return OptunaPages(optuna_storage(store_url))

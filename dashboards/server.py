@@ -52,8 +52,8 @@ def build(
     store = Store.open(store_url, create=False)
     if study is not None:
         store.study(study)
-    optuna, address = open_optuna(store_url)
-    ours = App(store, study, optuna_address=address, recommend=recommend, export=export)
+    optuna = open_optuna(store_url)
+    ours = App(store, study, optuna_address=optuna.address, recommend=recommend, export=export)
 
     def by_path(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         first = environ["PATH_INFO"].lstrip("/").partition("/")[0]

@@ -34,7 +34,7 @@ INITIAL_LOSS, FINAL_LOSS = 4.4, 0.05
 
 def speed(gamma: float, width: int) -> float:
     """How fast a run learns, relative to the fastest γ of its width."""
-    fastest = 0.62 + 0.01 * np.log2(width / 64)
+    fastest = 0.68 + 0.01 * np.log2(width / 64)
     return float(np.exp(-(((gamma - fastest) / 0.35) ** 2)))
 
 
@@ -46,7 +46,8 @@ def ceiling(gamma: float, width: int) -> float:
 
 def loss_at(progress: float) -> float:
     """Validation loss, nats per token, after speed · tokens / all tokens of progress."""
-    return FINAL_LOSS + (INITIAL_LOSS - FINAL_LOSS) * (1 + 60 * progress) ** -1.2
+    remaining = float((1 + 60 * progress) ** -1.2)
+    return FINAL_LOSS + (INITIAL_LOSS - FINAL_LOSS) * remaining
 
 
 def reasoning_at(progress: float, gamma: float, width: int) -> float:
@@ -70,15 +71,15 @@ def train(run: ProxyRun) -> Iterator[Measurement]:
         )
 
 
+def final_reasoning(gamma: float, width: int) -> float:
+    """What a search calls R without noise: the average of the last measurements."""
+    last = np.geomspace(FIRST_EVALUATION, 1, EVALUATIONS)[-3:]
+    return float(np.mean([reasoning_at(part * speed(gamma, width), gamma, width) for part in last]))
+
+
 def critical_gamma(width: int) -> float:
     """The γ with the greatest share min(R / R_max, ρ / ρ_max) where there is no noise."""
     gamma = np.linspace(0.3, 1.2, 1801)
     rho = np.array([speed(g, width) for g in gamma])
-    last = np.linspace(0.8, 1, 5)
-    r = np.array(
-        [
-            np.mean([reasoning_at(part * s, g, width) for part in last])
-            for g, s in zip(gamma, rho, strict=True)
-        ]
-    )
+    r = np.array([final_reasoning(g, width) for g in gamma])
     return float(gamma[np.argmax(np.minimum(r / r.max(), rho / rho.max()))])

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from ray import tune
 
+from critical.trials.failure import describe
 from critical.trials.run import ProxyRun, Trainable
 from critical.trials.watch import Watched, watch
 
 
 class RayTrial(tune.Trainable):  # type: ignore[misc]  # ray ships no types
-    """One pack. ``config`` holds ``members``, a list of ProxyRun; ``trainable`` comes beside it.
+    """One pack. ``config`` holds ``members``, a list of ProxyRun; ``trial``, the trainable, comes beside it.
 
-    Each step reports one measurement; the last one reports ``done`` alone. An exception of the
-    trial's own is reported as ``failure``, so that the worker lives on and takes the next trial.
+    Each step reports one measurement, a Watched as it is, for Tune flattens dictionaries; the last
+    one reports ``done`` alone. An exception of the trial's own is reported as ``failure``, so that
+    the worker lives on and takes the next trial.
     """
 
-    def setup(self, config: dict[str, Any], trainable: Trainable) -> None:
+    def setup(self, config: dict[str, Any], trial: Trainable) -> None:
         """Start the trial. Called by Ray in the worker."""
-        self._trainable = trainable
+        self._trainable = trial
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -42,23 +43,10 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]  # ray ships no types
             return {"done": True, "failure": describe(error)}
         if watched is None:
             return {"done": True}
-        return {"done": False, "watched": asdict(watched)}
+        return {"done": False, "watched": watched}
 
     def cleanup(self) -> None:
         """Close the generator, so that a user's ``finally`` runs."""
         close = getattr(self._watched, "close", None)
         if close is not None:
             close()
-
-
-def describe(error: Exception) -> str:
-    """Return a trial's exception as one line: its type, its message, and where it was raised."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = ""
-    if trace is not None:
-        code = trace.tb_frame.f_code
-        place = f" ({code.co_filename.rsplit('/', 1)[-1]}, line {trace.tb_lineno})"
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}{place}"

@@ -193,5 +193,5 @@ def _target(data: ReportData) -> str:
 def _notes(conditions: list[tuple[str, str]]) -> Html | None:
     if not conditions:
         return None
-    lines = [tag("li", tag("b", label), " – ", sentence) for label, sentence in conditions]
+    lines = [tag("li", tag("b", label + "."), " ", sentence) for label, sentence in conditions]
     return tag("ul", *lines, class_="notes", aria_label="What the result depends on")

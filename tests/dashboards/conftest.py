@@ -1,19 +1,27 @@
 """A believable study in records alone: three scales, about forty trials, a posterior.
 
-``believable(...)`` returns plain keyword data, from which a test replaces what it is about.
+The fixture ``data`` makes a report's data, in which a test replaces what it is about.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from critical.dashboards.data import ReportData
+from critical.dashboards.server import bind
+from critical.dashboards.server import build as build_site
 from critical.storage.records import (
     Band,
     ChargeRecord,
@@ -21,6 +29,8 @@ from critical.storage.records import (
     Holdout,
     LedgerRecord,
     MeasurementRecord,
+    NewStudy,
+    NewTrial,
     PosteriorRecord,
     PosteriorSummary,
     RecommendationRecord,
@@ -29,11 +39,16 @@ from critical.storage.records import (
     StudyRecord,
     StudyState,
     TargetPosterior,
-    TrialCounts,
+    TrialOutcome,
     TrialRecord,
     TrialState,
 )
+from critical.storage.store import Store
 
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+STUDY = "llama-d2048-L24"
 START = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 WIDTHS = (32, 64, 128)
 TARGET = 2048
@@ -281,26 +296,11 @@ def recommendation_record() -> RecommendationRecord:
     )
 
 
-@dataclass(frozen=True)
-class Believable:
-    """Everything that a store would hand out about one study."""
-
-    study: StudyRecord
-    trials: tuple[TrialRecord, ...]
-    curves: dict[int, tuple[MeasurementRecord, ...]]
-    posterior: PosteriorRecord | None
-    narrowing: tuple[PosteriorSummary, ...]
-    ledger: LedgerRecord
-    charges: tuple[ChargeRecord, ...]
-    recommendation: RecommendationRecord | None
-    counts: TrialCounts
-
-
-def build(**changes: Any) -> Believable:
+def build(**changes: Any) -> ReportData:
     """Return the believable study, with the fields that a test names replaced."""
     trials = trial_records()
     charges = charge_records(trials)
-    whole = Believable(
+    whole = ReportData(
         study=study_record(),
         trials=tuple(trials),
         curves={trial.id: curve_of(trial) for trial in trials},
@@ -309,12 +309,96 @@ def build(**changes: Any) -> Believable:
         ledger=ledger_record(charges),
         charges=tuple(charges),
         recommendation=recommendation_record(),
-        counts=TrialCounts(completed=33, stopped=3, diverged=3),
     )
     return replace(whole, **changes)
 
 
 @pytest.fixture(scope="session")
-def believable() -> Callable[..., Believable]:
-    """Return ``build``, which makes a believable study out of keywords."""
+def data() -> Callable[..., ReportData]:
+    """Return ``build``, which makes a report's data, with what a test names replaced."""
     return build
+
+
+@pytest.fixture
+def records() -> Any:
+    """Return the makers of single records, under their names."""
+    return SimpleNamespace(
+        study=study_record,
+        trials=trial_records,
+        scale=scale_posterior,
+        posterior=posterior_record,
+        recommendation=recommendation_record,
+    )
+
+
+def fill(store: Store, name: str) -> StudyRecord:
+    """Write the believable study to a store, as a search would."""
+    whole = build()
+    wanted = {field.name for field in dataclasses.fields(NewStudy)}
+    known = {key: getattr(whole.study, key) for key in wanted}
+    study = store.create_study(NewStudy(**{**known, "name": name}))
+    new_fields = [field.name for field in dataclasses.fields(NewTrial)]
+    for trial in whole.trials[::4]:
+        stored = store.add_trial(study.id, NewTrial(**{k: getattr(trial, k) for k in new_fields}))
+        finite = [m for m in whole.curves[trial.id] if math.isfinite(m.loss)]
+        store.add_measurements(stored.id, 0, finite)
+        outcome = TrialOutcome(
+            trial.state,
+            trial.device_seconds or 0.0,
+            trial.reason,
+            trial.reasoning,
+            trial.log2_efficiency,
+        )
+        store.finish_trial(stored.id, outcome)
+    store.add_posterior(study.id, posterior_record(), spent_seconds=900.0)
+    store.add_recommendation(study.id, recommendation_record().document)
+    return study
+
+
+@pytest.fixture(scope="module")
+def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the URL of a store that holds one study."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('store') / 'critical.db'}"
+    with Store.open(url, create=True) as store:
+        fill(store, STUDY)
+    return url
+
+
+@contextmanager
+def serving(app: WSGIApplication) -> Iterator[str]:
+    """Serve an application on a free loopback port while the block runs."""
+    server = bind(app, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.effective_port}"  # type: ignore[attr-defined]
+    finally:
+        server.close()
+        thread.join(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def site(store_url: str) -> Iterator[str]:
+    """Return the address of the whole page, served by waitress."""
+    with warnings.catch_warnings():
+        # Optuna's dashboard imports BoTorch, and with it what PyTorch deprecates.
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        import optuna_dashboard  # noqa: F401
+    with serving(build_site(store_url, recommend=_recommend, export=_export)) as address:
+        yield address
+
+
+class RefusedError(Exception):
+    """A user's error, as the critical package raises it."""
+
+    exit_status = 2
+
+
+def _recommend(_: str, width: int) -> dict[str, Any]:
+    if width > 100_000:
+        raise RefusedError(f"width {width} is too far from the proxies")
+    return dict(recommendation_record().document)
+
+
+def _export(name: str, framework: str) -> str:
+    return f"# {name} for {framework}\ninit_std: 0.0044"

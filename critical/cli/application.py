@@ -1,0 +1,45 @@
+"""The Typer application and its exit statuses."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from critical.cli import commands_search, commands_study
+from critical.cli.output import say
+
+app = typer.Typer(
+    name="critical",
+    help="Find the critical initialization of a language model from short proxy runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+commands_search.register(app)
+commands_study.register(app)
+
+
+def main() -> None:
+    """Run a command. Exit status 0 done, 1 the work failed, 2 what the user wrote is wrong."""
+    sys.exit(_status(sys.argv[1:]))
+
+
+def _status(arguments: list[str]) -> int:
+    try:
+        status = app(args=arguments, standalone_mode=False, prog_name="critical")
+    except typer.TyperException as error:
+        say(f"critical: {error.format_message().rstrip('.')}: see critical --help")
+        return 2
+    except typer.Abort:
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        known = getattr(error, "exit_status", None)
+        if not isinstance(known, int):
+            raise
+        say(f"critical: {error}")
+        return known
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,62 @@
+"""What commands print: one JSON document, or Rich tables; messages go to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, NoReturn
+
+import typer
+
+
+class Output:
+    """Where a command's result goes. With ``as_json`` one document and nothing else on stdout."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def document(self, document: Any) -> None:  # noqa: ANN401  # any JSON
+        """Print one JSON document on standard output."""
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def show(self, *renderables: object) -> None:
+        """Print Rich renderables on standard output."""
+        from rich.console import Console
+
+        console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+        for renderable in renderables:
+            console.print(renderable)
+
+
+def say(message: str) -> None:
+    """Print a message on standard error."""
+    typer.echo(message, err=True)
+
+
+def fail(message: str, status: int) -> NoReturn:
+    """Print one sentence on standard error and leave with a status."""
+    say(f"critical: {message}")
+    raise typer.Exit(status)
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[IO[str]]:
+    """Point file descriptor 1 at standard error, for Ray and trials write to it at will.
+
+    Yields:
+        The real standard output.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    real = os.fdopen(os.dup(kept), "w", encoding="utf-8")
+    try:
+        yield real
+    finally:
+        real.close()
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -1,0 +1,165 @@
+"""What the commands on existing studies do."""
+
+from __future__ import annotations
+
+import csv as comma_separated
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from critical.budget import unit_size
+from critical.cli.output import Output, say
+from critical.errors import OptionError
+from critical.options import resolve_storage
+from critical.storage.records import StudySummary, TrialRecord
+from critical.storage.store import Store
+
+
+@contextmanager
+def existing_store(storage: str | None) -> Iterator[Store]:
+    """Open the store of the command line or the environment, which must exist."""
+    with Store.open(resolve_storage(storage, os.environ), create=False) as store:
+        yield store
+
+
+def print_studies(storage: str | None, output: Output) -> None:
+    """List every study."""
+    with existing_store(storage) as store:
+        found = store.studies()
+    if output.as_json:
+        output.document([_summary(one) for one in found])
+        return
+    from critical.cli.tables import studies_table
+
+    output.show(studies_table(found))
+
+
+def print_study(name: str, storage: str | None, output: Output) -> None:
+    """Show one study."""
+    from critical.errors import RunError
+    from critical.recommend import recommend
+
+    with existing_store(storage) as store:
+        study = store.study(name)
+        trials, ledger = store.trials(study.id), store.ledger(study.id)
+        charges = store.charges(study.id)
+        try:
+            document: dict[str, Any] | None = recommend(store, study)
+        except RunError:
+            document = None
+    if output.as_json:
+        output.document(
+            {
+                "study": study.name,
+                "state": study.state.value,
+                "reason": study.reason,
+                "options": dict(study.options),
+                "plan": dict(study.plan),
+                "ledger": asdict(ledger),
+                "recommendation": document,
+                "reasons": {str(t.number): t.reason for t in trials if t.reason},
+            }
+        )
+        return
+    from critical.budget import Budget
+    from critical.cli.tables import failures, ledger_line, plan_table, recommendation_view
+    from critical.plan import Plan
+
+    state = study.state.value + (f": {study.reason}" if study.reason else "")
+    plan = Plan.from_document(study.plan)
+    budget = Budget(study.budget_total, study.budget_unit)
+    views = [f"{study.name} is {state}", plan_table(plan, study.name, budget)]
+    views += [ledger_line(ledger, charges), *failures(trials)]
+    if document is None:
+        views.append("γ* is not known yet: too few trials have been completed")
+    else:
+        views += recommendation_view(document)
+    output.show(*views)
+
+
+def print_trials(name: str, storage: str | None, output: Output, *, csv: bool) -> None:
+    """List the trials of a study."""
+    with existing_store(storage) as store:
+        trials = store.trials(store.study(name).id)
+    if csv:
+        writer = comma_separated.writer(sys.stdout)
+        names = [field.name for field in fields(TrialRecord)]
+        writer.writerow(names)
+        writer.writerows([_plain(trial)[name] for name in names] for trial in trials)
+    elif output.as_json:
+        output.document([_plain(trial) for trial in trials])
+    else:
+        from critical.cli.tables import trials_table
+
+        output.show(trials_table(trials))
+
+
+def print_recommendation(
+    name: str, target: Path | None, storage: str | None, output: Output
+) -> None:
+    """Print γ* at the study's target or at another."""
+    from critical.recommend import recommend
+    from critical.target import read_target
+
+    model = read_target(target) if target is not None else None
+    with existing_store(storage) as store:
+        document = recommend(store, store.study(name), model)
+    if output.as_json:
+        output.document(document)
+        return
+    from critical.cli.tables import recommendation_view
+
+    output.show(*recommendation_view(document))
+
+
+def write_report(name: str, path: Path, storage: str | None, output: Output) -> None:
+    """Draw a study into an HTML file, whole or not at all."""
+    from critical.dashboards.report import gather, render
+    from critical.export.files import write_atomically
+
+    if path.is_dir() or not path.parent.is_dir():
+        raise OptionError(f"report {path} cannot be written there: write --output report.html")
+    with existing_store(storage) as store:
+        text = render(gather(store, name))
+    write_atomically(path, text)
+    if output.as_json:
+        output.document({"study": name, "report": str(path), "bytes": len(text.encode())})
+    else:
+        say(f"wrote {path}")
+
+
+def _summary(one: StudySummary) -> dict[str, Any]:
+    study, latest = one.study, one.latest
+    size = unit_size(study.budget_unit)
+    trials = one.counts.completed + one.counts.diverged + one.counts.stopped
+    spent = float(trials) if study.budget_unit == "trials" else one.spent_seconds / size
+    return {
+        "study": study.name,
+        "state": study.state.value,
+        "budget": {
+            "unit": study.budget_unit,
+            "total": study.budget_total / size,
+            "spent": spent,
+        },
+        "trials": asdict(one.counts),
+        "gamma": None
+        if latest is None
+        else {
+            "median": latest.median,
+            "low": latest.low,
+            "high": latest.high,
+            "verdict": latest.verdict,
+        },
+        "created_at": study.created_at.isoformat(),
+    }
+
+
+def _plain(trial: TrialRecord) -> dict[str, Any]:
+    document = asdict(trial)
+    for key in ("started_at", "finished_at"):
+        document[key] = document[key].isoformat() if document[key] else None
+    return document

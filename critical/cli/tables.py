@@ -1,0 +1,176 @@
+"""Rich tables of plans, studies, trials and recommendations, from records and JSON documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from critical.budget import Budget, format_amount
+from critical.plan import Plan
+from critical.storage.records import ChargeRecord, LedgerRecord, StudySummary, TrialRecord
+
+
+def plan_table(plan: Plan, name: str, budget: Budget) -> Table:
+    """Show the scales of a plan, and in its caption what else it decides."""
+    table = Table(title=f"Plan of {name}, {budget}", title_justify="left", caption_justify="left")
+    for column in ("width", "depth", "heads", "tokens", "s a trial"):
+        table.add_column(column, justify="right")
+    for arm in plan.arms:
+        cost = "?" if arm.trial_cost is None else f"{arm.trial_cost:.1f}"
+        scale = arm.scale
+        table.add_row(
+            str(scale.width), str(scale.depth), str(scale.heads), f"{scale.tokens:,}", cost
+        )
+    rates = ", ".join(f"{rate:g}" for rate in plan.ladder) or "the trial's own"
+    where = "in this process" if plan.workers == 0 else f"{plan.workers} at once on {plan.device}"
+    lines = [
+        f"reference γ {plan.reference_gamma:.3f}; learning rates {rates}; "
+        f"seeds {', '.join(map(str, plan.seeds))}; {plan.pairs} confirmation pairs; {where}",
+        *plan.notes,
+    ]
+    table.caption = "\n".join(lines)
+    return table
+
+
+def studies_table(studies: Sequence[StudySummary]) -> Table:
+    """One line a study."""
+    table = Table()
+    for column in ("study", "state", "spent", "budget", "trials", "γ*", "90%", "verdict"):
+        table.add_column(column)
+    for one in studies:
+        study, counts, latest = one.study, one.counts, one.latest
+        unit = study.budget_unit
+        spent = counts.completed + counts.diverged if unit == "trials" else one.spent_seconds
+        table.add_row(
+            study.name,
+            study.state.value,
+            format_amount(float(spent), unit),
+            format_amount(study.budget_total, unit),
+            str(counts.completed),
+            *(
+                ("–", "–", "–")
+                if latest is None
+                else (
+                    f"{latest.median:.3f}",
+                    f"{latest.low:.2f}–{latest.high:.2f}",
+                    latest.verdict,
+                )
+            ),
+        )
+    return table
+
+
+def trials_table(trials: Sequence[TrialRecord]) -> Table:
+    """One line a trial."""
+    table = Table()
+    for column in ("#", "role", "width", "γ", "lr", "seed", "state", "R", "log₂ ρ", "s"):
+        table.add_column(column, justify="right")
+    for trial in trials:
+        table.add_row(
+            str(trial.number),
+            trial.role.value,
+            str(trial.width),
+            f"{trial.gamma:.3f}",
+            _number(trial.learning_rate, "g"),
+            str(trial.seed),
+            trial.state.value,
+            _number(trial.reasoning, ".3f"),
+            _number(trial.log2_efficiency, "+.2f"),
+            _number(trial.device_seconds, ".1f"),
+        )
+    return table
+
+
+def ledger_line(ledger: LedgerRecord, charges: Sequence[ChargeRecord]) -> str:
+    """Say in a line what was spent on what."""
+    parts = ", ".join(
+        f"{purpose} {seconds:.0f} s" for purpose, seconds in ledger.by_purpose.items()
+    )
+    return (
+        f"spent {ledger.spent_seconds:.0f} device-seconds in {len(charges)} charges ({parts}); "
+        f"{ledger.held_seconds:.0f} held"
+    )
+
+
+def failures(trials: Iterable[TrialRecord]) -> list[str]:
+    """Say why each trial that did not complete did not."""
+    return [
+        f"trial {t.number} (width {t.width}, γ {t.gamma:.3f}) {t.state.value}: {t.reason}"
+        for t in trials
+        if t.reason
+    ]
+
+
+def recommendation_view(document: Mapping[str, Any]) -> list[RenderableType]:
+    """Show a recommendation's JSON document."""
+    gamma, target = document["gamma"], document["target"]
+    where = f"width {target['width']}"
+    head = Text.assemble(
+        (f"γ* {gamma['median']:.3f}", "bold"),
+        f" at {where}, 90% interval {gamma['low']:.3f}–{gamma['high']:.3f}, "
+        f"plateau {gamma['plateau'][0]:.2f}–{gamma['plateau'][1]:.2f}, ",
+        (gamma["verdict"], "bold"),
+        f"; reference γ {document['reference']['gamma']:.3f}",
+    )
+    views: list[RenderableType] = [head, _per_scale(document["per_scale"])]
+    views += [Text(f"• {sentence}") for sentence in (_gain_line(document), *document["conditions"])]
+    if document.get("matrices"):
+        views.append(_matrices(document["matrices"]))
+    return views
+
+
+def _per_scale(scales: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table()
+    for column in ("width", "γ*", "90%", "plateau", "verdict", "trials", "P(better)", ""):
+        table.add_column(column)
+    for scale in scales:
+        low, high = scale["plateau"]
+        table.add_row(
+            str(scale["width"]),
+            f"{scale['median']:.3f}",
+            f"{scale['low']:.3f}–{scale['high']:.3f}",
+            f"{low:.2f}–{high:.2f}",
+            scale["verdict"],
+            str(scale["trials"]),
+            f"{scale['better']:.2f}",
+            "" if scale["learned"] else "exploratory",
+        )
+    return table
+
+
+def _gain_line(document: Mapping[str, Any]) -> str:
+    gain = document["gain"]
+    if gain is None:
+        return "gain over the reference: not measured on fresh seeds"
+    line = (
+        f"gain over the reference on {gain['pairs']} fresh seeds at width {gain['width']} "
+        f"(γ {gain['gamma']:.3f}): R {gain['reasoning']:+.3f}"
+    )
+    over, times = gain["reasoning_interval"], gain["efficiency_interval"]
+    if over:
+        line += f" [{over[0]:+.3f}, {over[1]:+.3f}]"
+    line += f", efficiency × {gain['efficiency']:.2f}"
+    return line + (f" [{times[0]:.2f}, {times[1]:.2f}]" if times else "")
+
+
+def _matrices(matrices: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table()
+    for column in ("matrix", "count", "fan-in", "std", "now"):
+        table.add_column(column, justify="left" if column == "matrix" else "right")
+    for one in matrices:
+        table.add_row(
+            one["name"],
+            str(one["count"]),
+            str(one["fan_in"]),
+            f"{one['std']:.6f}",
+            f"{one['now']:.6f}",
+        )
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

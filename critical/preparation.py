@@ -1,0 +1,301 @@
+"""From checked options to a search that can start: target, trial, plan, study, store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from critical.budget import Budget, format_amount, parse_budget
+from critical.errors import BudgetError, OptionError
+from critical.history import History
+from critical.options import SearchOptions
+from critical.plan import Plan, Request, make_plan
+from critical.posterior import PosteriorSpec
+from critical.rules import parse_rule
+from critical.search import Listener, Search
+from critical.storage.records import NewStudy, StudyRecord, StudyState
+from critical.storage.store import Store
+from critical.target import Target, read_target
+from critical.trials import ProxyRun, Scale, Trainable
+from critical.trials.corpus import prepare
+from critical.trials.loading import NamedTrainable, parse_trainable
+from critical.trials.mixture import DEFAULT_MIXTURE, parse_mixture
+from critical.trials.training import TrainingRecipe
+
+DEFAULT_REFERENCE_GAMMA = 0.5
+_FIXED = (
+    "unit", "target", "trainable", "interval", "mixture", "corpus", "widths", "lr", "tokens",
+    "batch", "weight_decay", "convention", "rule", "seed",
+)  # fmt: skip
+"""What makes trials of one study comparable; none of it may change between two commands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Options, resolved against this machine and its files; nothing is stored yet.
+
+    Attributes:
+        options: As given.
+        name: Of the study.
+        budget: The whole budget.
+        target: The model to be trained, or None.
+        trainable: The trial, picklable.
+        identity: What must stay the same when the study goes on, as JSON.
+        device: ``cpu`` or ``cuda``.
+        workers: Trials at once; 0 runs them in this process.
+    """
+
+    options: SearchOptions
+    name: str
+    budget: Budget
+    target: Target | None
+    trainable: NamedTrainable | TrainingRecipe
+    identity: Mapping[str, Any]
+    device: str
+    workers: int
+
+    @property
+    def reference_gamma(self) -> float:
+        """γ of the reference: what the target has now, else the classic 1/√fan_in."""
+        return DEFAULT_REFERENCE_GAMMA if self.target is None else self.target.reference_gamma
+
+
+def prepare_search(options: SearchOptions) -> Prepared:
+    """Read every file that the options name and look at this machine.
+
+    Raises:
+        CriticalError: A file, a name or a device is not as it must be.
+        TrialError: The corpus, the mixture or the trainable is not.
+    """
+    budget = parse_budget(options.budget)
+    parse_rule(options.rule)
+    target = read_target(options.target) if options.target is not None else None
+    device = _device(budget)
+    if options.trainable is not None:
+        trainable: NamedTrainable | TrainingRecipe = parse_trainable(options.trainable)
+    else:
+        trainable = _recipe(options, target)
+    name = options.study or (
+        "default" if target is None else f"{target.model_type}-d{target.width}-L{target.depth}"
+    )
+    return Prepared(
+        options=options,
+        name=name,
+        budget=budget,
+        target=target,
+        trainable=trainable,
+        identity=_identity(options, budget, target, trainable),
+        device=device,
+        workers=_workers(device) if options.workers is None else options.workers,
+    )
+
+
+def plan_search(prepared: Prepared) -> tuple[Plan, float]:
+    """Plan a new search, timing the built-in trial for a few steps at each scale considered.
+
+    Returns:
+        The plan, and the device-seconds that timing took.
+
+    Raises:
+        BudgetError: The budget is under the minimum.
+    """
+    options = prepared.options
+    request = Request(
+        budget=prepared.budget,
+        target=prepared.target,
+        widths=options.widths,
+        ladder=options.lr,
+        tokens=options.tokens,
+        seed=options.seed,
+        reference_gamma=prepared.reference_gamma,
+        device=prepared.device,
+        workers=prepared.workers,
+        own_trainable=options.trainable is not None,
+    )
+    if not isinstance(prepared.trainable, TrainingRecipe):
+        return make_plan(request, None), 0.0
+    timer = _Timer(prepared.trainable, prepared.reference_gamma, prepared.device)
+    plan = make_plan(request, timer)
+    return plan, timer.spent_seconds
+
+
+def open_search(
+    store: Store,
+    prepared: Prepared,
+    *,
+    plan: Callable[[Prepared], tuple[Plan, float]] = plan_search,
+    listener: Listener | None = None,
+) -> Search:
+    """Create the study and its plan, or take up an existing one where it stopped.
+
+    Raises:
+        OptionError: The study exists with other options, or a greater budget.
+        BudgetError: A new study's budget is under the minimum.
+    """
+    from critical.proposals import Proposals
+    from critical.storage.optuna_storage import optuna_storage
+
+    options = prepared.options
+    study = store.find_study(prepared.name)
+    if study is None:
+        made, spent = plan(prepared)
+        study = store.create_study(_new_study(prepared, made))
+        if spent:
+            store.charge(study.id, "timing", spent)
+    else:
+        study = _take_up(store, study, prepared)
+    made = replace(Plan.from_document(study.plan), workers=prepared.workers, device=prepared.device)
+    store.set_state(study.id, StudyState.RUNNING)
+    proposals = Proposals(
+        optuna_storage(store.url), study.name, made, study.interval, options.sampler, options.seed
+    )
+    return Search(
+        History(store, study, made),
+        made,
+        proposals,
+        _spec(study, made, options),
+        precision=options.precision,
+        seed=options.seed,
+        listener=listener,
+    )
+
+
+class _Timer:
+    """Times the built-in trial at a scale, once, and adds up what that took."""
+
+    def __init__(self, recipe: TrainingRecipe, gamma: float, device: str) -> None:
+        self._recipe, self._gamma, self._device = recipe, gamma, device
+        self._found: dict[Scale, float] = {}
+        self.spent_seconds = 0.0
+
+    def __call__(self, scale: Scale) -> float:
+        from critical.trials.timing import trial_seconds
+
+        if scale not in self._found:
+            run = ProxyRun(self._gamma, None, scale, seed=0, device=self._device)
+            timing = trial_seconds(self._recipe, run)
+            self._found[scale] = timing.trial_seconds
+            self.spent_seconds += timing.spent_seconds
+        return self._found[scale]
+
+
+def _recipe(options: SearchOptions, target: Target | None) -> TrainingRecipe:
+    mixture = parse_mixture(options.mixture) if options.mixture else dict(DEFAULT_MIXTURE)
+    corpus = None
+    if "text" in mixture:
+        corpus = prepare(options.corpus, options.work_dir.absolute() / "corpora")
+    elif options.corpus is not None:
+        raise OptionError("--corpus is given, but the mixture has no text: add text=0.5 to it")
+    recipe = TrainingRecipe(
+        corpus=corpus,
+        mixture=mixture,
+        batch_tokens=options.batch,
+        weight_decay=options.weight_decay,
+        convention=options.convention,
+    )
+    if target is None:
+        return recipe
+    return replace(
+        recipe,
+        feed_forward_ratio=target.feed_forward / target.width,
+        norm_eps=target.norm_eps,
+        tied=target.tied,
+    )
+
+
+def _identity(
+    options: SearchOptions,
+    budget: Budget,
+    target: Target | None,
+    trainable: Trainable,
+) -> dict[str, Any]:
+    document = options.model_dump(mode="json")
+    document["unit"] = budget.unit
+    document["target"] = None if target is None else target.to_document()
+    if isinstance(trainable, TrainingRecipe):
+        document["mixture"] = dict(trainable.mixture)
+        document["corpus"] = trainable.corpus.digest if trainable.corpus else None
+    return {name: document[name] for name in _FIXED}
+
+
+def _device(budget: Budget) -> str:
+    if budget.device == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if budget.device == "gpu":
+        cpu = format_amount(budget.amount, budget.unit.replace("gpu", "cpu"))
+        raise BudgetError(f"budget {budget} needs a GPU and none was found: write --budget {cpu}")
+    return "cpu"
+
+
+def _workers(device: str) -> int:
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.device_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _new_study(prepared: Prepared, plan: Plan) -> NewStudy:
+    target = prepared.target
+    return NewStudy(
+        name=prepared.name,
+        budget_unit=prepared.budget.unit,
+        budget_total=prepared.budget.amount,
+        rule=prepared.options.rule,
+        interval=prepared.options.interval,
+        reference_gamma=prepared.reference_gamma,
+        target_width=None if target is None else target.width,
+        target_depth=None if target is None else target.depth,
+        options={
+            "given": prepared.options.model_dump(mode="json", exclude={"storage"}),
+            "identity": dict(prepared.identity),
+        },
+        plan=plan.to_document(),
+        target=None if target is None else target.to_document(),
+    )
+
+
+def _take_up(store: Store, study: StudyRecord, prepared: Prepared) -> StudyRecord:
+    stored = study.options["identity"]
+    for name in _FIXED:
+        if stored[name] != prepared.identity[name]:
+            flag = "--budget" if name == "unit" else "--" + name.replace("_", "-")
+            raise OptionError(
+                f"study {study.name!r} in {store.place} exists with {_shown(name, stored[name])}: "
+                f"give the same {flag}, or another name with --study"
+            )
+    total = prepared.budget.amount
+    if total < study.budget_total:
+        had = format_amount(study.budget_total, study.budget_unit)
+        raise OptionError(
+            f"study {study.name!r} has a budget of {had} already: give that or more, "
+            "or another name with --study"
+        )
+    return store.extend_budget(study.id, total) if total > study.budget_total else study
+
+
+def _shown(name: str, value: Any) -> str:  # noqa: ANN401  # any JSON
+    if name == "target":
+        return "no target" if value is None else f"the target {value['name']}"
+    if isinstance(value, dict):
+        return name + " " + ",".join(f"{key}={part:g}" for key, part in value.items())
+    if isinstance(value, list):
+        return name + " " + ",".join(f"{part:g}" for part in value)
+    return f"another {name}" if value is None else f"{name.replace('_', ' ')} {value}"
+
+
+def _spec(study: StudyRecord, plan: Plan, options: SearchOptions) -> PosteriorSpec:
+    return PosteriorSpec(
+        interval=study.interval,
+        reference_gamma=study.reference_gamma,
+        rule=parse_rule(study.rule),
+        target_width=study.target_width,
+        slope_sd=options.slope_sd,
+        ladder=plan.ladder,
+    )

@@ -1,0 +1,181 @@
+"""The recommendation: γ* and its interval as one JSON document, at the target or another width."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from critical.confirm import Gain, measured_gain
+from critical.errors import RunError
+from critical.evidence import runs_of
+from critical.extrapolation import gamma_at
+from critical.plan import Plan
+from critical.storage.records import (
+    GammaStar,
+    PosteriorRecord,
+    Role,
+    ScalePosterior,
+    StudyRecord,
+    TargetPosterior,
+    TrialRecord,
+)
+from critical.storage.store import Store
+from critical.target import Target
+
+
+def recommend(store: Store, study: StudyRecord, at: Target | int | None = None) -> dict[str, Any]:
+    """Build the recommendation of a study from what the store holds. Fits nothing.
+
+    Args:
+        store: The study's store.
+        study: The study.
+        at: Another model than the study's own target, or a bare width; None for its own.
+
+    Returns:
+        The JSON of ``critical search`` and ``critical recommend``: ``study``, ``rule``, ``gamma``,
+        ``share``, ``target``, ``per_scale``, ``reference``, ``gain``, ``budget``, ``trials``;
+        ``conditions``, sentences on what it rests on; and, with a target, ``matrices``.
+
+    Raises:
+        RunError: No trial has been completed, so that nothing is known yet.
+    """
+    posterior = store.latest_posterior(study.id)
+    if posterior is None or not posterior.scales:
+        raise RunError(
+            f"study {study.name!r} knows nothing of γ* yet, too few trials have been completed: "
+            "run critical search again to go on"
+        )
+    model = at if isinstance(at, Target) else None
+    if at is None and study.target is not None:
+        model = Target.from_document(study.target)
+    width = at.width if isinstance(at, Target) else at
+    found = posterior.target if width is None else _at(posterior, width, study)
+    widest = max(posterior.scales, key=lambda scale: (scale.learned, scale.width))
+    star = found.gamma_star if found is not None else widest.gamma_star
+    trials = store.trials(study.id)
+    gain = _gain(store, study, trials)
+    return {
+        "study": study.name,
+        "state": study.state.value,
+        "rule": study.rule,
+        "gamma": _gamma(star),
+        "share": star.share,
+        "target": _target(model, width or widest.width),
+        "per_scale": [_scale(scale) for scale in posterior.scales],
+        "reference": {"gamma": study.reference_gamma},
+        "gain": None if gain is None else asdict(gain),
+        "budget": _budget(store, study, trials),
+        "trials": asdict(store.counts(study.id)),
+        "conditions": _conditions(posterior, found, study, gain),
+        "matrices": None if model is None else matrix_stds(model, star.median),
+    }
+
+
+def matrix_stds(target: Target, gamma: float) -> list[dict[str, Any]]:
+    """Return the recommended std of every matrix of a model, as JSON.
+
+    Raises:
+        TargetError: The model's matrices are not known.
+    """
+    from critical.matrices import matrices
+
+    return [
+        {
+            "name": matrix.name,
+            "count": matrix.count,
+            "shape": list(matrix.shape),
+            "fan_in": matrix.fan_in,
+            "std": matrix.wanted_std(gamma),
+            "now": matrix.configured_std,
+        }
+        for matrix in matrices(target)
+    ]
+
+
+def _at(posterior: PosteriorRecord, width: int, study: StudyRecord) -> TargetPosterior | None:
+    slope_sd = float(study.options["given"]["slope_sd"])
+    rng = np.random.default_rng(width)
+    return gamma_at(posterior, width, study.interval, slope_sd, rng)
+
+
+def _gamma(star: GammaStar) -> dict[str, Any]:
+    return {
+        "median": star.median,
+        "low": star.low,
+        "high": star.high,
+        "plateau": list(star.plateau),
+        "verdict": star.verdict,
+    }
+
+
+def _target(model: Target | None, width: int) -> dict[str, Any]:
+    if model is None:
+        return {"width": width, "depth": None, "model_type": None}
+    return {"width": model.width, "depth": model.depth, "model_type": model.model_type}
+
+
+def _scale(scale: ScalePosterior) -> dict[str, Any]:
+    return {
+        "width": scale.width,
+        "settings": scale.settings,
+        "learned": scale.learned,
+        "trials": scale.trials,
+        "better": scale.better,
+        **_gamma(scale.gamma_star),
+    }
+
+
+def _gain(store: Store, study: StudyRecord, trials: list[TrialRecord]) -> Gain | None:
+    confirmation = [trial for trial in trials if trial.role is Role.CONFIRMATION]
+    curves = {t.number: store.trial_measurements(t.id) for t in confirmation}
+    return measured_gain(runs_of(confirmation, curves, study.reference_gamma), None)
+
+
+def _budget(store: Store, study: StudyRecord, trials: list[TrialRecord]) -> dict[str, Any]:
+    """Amounts are device-seconds, or trials where those are the unit."""
+    if study.budget_unit == "trials":
+        spent = float(sum(t.state.value in ("completed", "diverged", "stopped") for t in trials))
+    else:
+        spent = store.ledger(study.id).spent_seconds
+    from critical.budget import unit_size
+
+    size = unit_size(study.budget_unit)
+    return {
+        "unit": study.budget_unit,
+        "total": study.budget_total / size,
+        "spent": spent / size,
+    }
+
+
+def _conditions(
+    posterior: PosteriorRecord,
+    found: TargetPosterior | None,
+    study: StudyRecord,
+    gain: Gain | None,
+) -> list[str]:
+    """Say in sentences what the recommendation rests on."""
+    said = []
+    rate = posterior.conditional_on_learning_rate
+    if rate is not None:
+        said.append(f"conditional on learning rate {rate:g}")
+    exploratory = [str(scale.width) for scale in posterior.scales if not scale.learned]
+    if exploratory:
+        said.append(
+            f"exploratory at width {', '.join(exploratory)}: the reference has not learned its "
+            "trained items there"
+        )
+    if found is None:
+        said.append("no scale has learned, so nothing is extrapolated: γ* is the widest scale's")
+    elif found.prior_dominated:
+        low, high = found.doubled
+        said.append(
+            f"prior-dominated at width {found.width}: with twice the slope's sd the interval is "
+            f"{low:.2f}–{high:.2f}"
+        )
+    if found is not None and found.truncated > 0.01:
+        said.append(f"{found.truncated:.0%} of draws lay outside the interval and were truncated")
+    if gain is None and Plan.from_document(study.plan).pairs:
+        said.append("not confirmed on fresh seeds yet")
+    return said

@@ -1,0 +1,16 @@
+"""A trial's exception as one line for the store and the terminal."""
+
+from __future__ import annotations
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception's type, message, and the file and line where it was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = ""
+    if trace is not None:
+        name = trace.tb_frame.f_code.co_filename.rsplit("/", 1)[-1]
+        place = f" ({name}, line {trace.tb_lineno})"
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}{place}"
