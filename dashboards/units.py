@@ -58,8 +58,8 @@ def interval(low: float, high: float) -> str:
 
 
 def factor(log2_value: float | None) -> str:
-    """Write octaves as a factor: −1 is ``×0.50``."""
-    if log2_value is None or not math.isfinite(log2_value):
+    """Write octaves as a factor: −1 is ``×0.50``; beyond 64 octaves it is no measurement."""
+    if log2_value is None or not -64.0 <= log2_value <= 64.0:
         return MISSING
     value = 2.0**log2_value
     return f"×{value:.2f}" if value >= 0.1 else f"×{value:.2g}"

@@ -13,4 +13,4 @@ def describe(error: BaseException) -> str:
         name = trace.tb_frame.f_code.co_filename.rsplit("/", 1)[-1]
         place = f" ({name}, line {trace.tb_lineno})"
     message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}{place}"
+    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import math
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
+from critical.trials import randomness
+
 Convention = Literal["fan_in", "width"]
 
 RESIDUAL_PROJECTION = re.compile(
-    r"(^|\.)(o_proj|out_proj|c_proj|down_proj|wo|w2|dense_4h_to_h|attention_output)\.weight$"
+    r"(^|\.)(o_proj|out_proj|c_proj|down_proj|wo|w2|fc2|fc_out|dense_4h_to_h|attention_output"
+    r"|(self_)?(attn|attention)\.dense)\.weight$"
 )
 """Names under which the common families write into the residual stream."""
 
@@ -108,8 +110,11 @@ def initialize(
         dimensions that belong to no known module and were left as they were.
 
     Raises:
-        ValueError: ``convention`` is ``width`` and ``width`` or ``depth`` is missing.
+        ValueError: There is no such convention, or ``convention`` is ``width`` and ``width`` or
+            ``depth`` is missing.
     """
+    if convention not in get_args(Convention):
+        raise ValueError(f"convention {convention!r} is not known: write 'fan_in' or 'width'")
     if convention == "width" and (width is None or depth is None):
         raise ValueError("the convention 'width' needs width= and depth=")
     drawn = []
@@ -152,7 +157,7 @@ def weight_matrices(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, int]]
 
 def standard_normal(name: str, like: Tensor, seed: int) -> Tensor:
     """Draw N(0, 1) of the shape of ``like``, on the CPU, from the seed and the name alone."""
-    generator = torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(name.encode()))
+    generator = randomness.generator("weight", seed, name)
     return torch.randn(like.shape, generator=generator, dtype=torch.float32)
 
 
@@ -174,11 +179,12 @@ def _matrices_of(module: nn.Module) -> tuple[tuple[str, int], ...]:
 
 
 def _reset_gains_and_biases(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # before the gains: a bias would mislead the probe
+            parameter.zero_()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if name.endswith("bias"):
-                parameter.zero_()
-            elif name == "weight" and parameter.ndim == 1:
+            if name == "weight" and parameter.ndim == 1:
                 parameter.fill_(0.0 if _is_zero_centred(module, parameter) else 1.0)
 
 
@@ -190,7 +196,7 @@ def _is_zero_centred(module: nn.Module, weight: nn.Parameter) -> bool:
     probe = torch.linspace(-1.0, 1.0, weight.numel(), dtype=weight.dtype, device=weight.device)
     try:
         answer = module(probe[None])
-    except (TypeError, ValueError, RuntimeError):  # no norm after all: a plain gain
+    except Exception:  # no norm after all, whatever it is: a plain gain
         return False
     return isinstance(answer, Tensor) and bool(answer.abs().max() > 0.5)
 

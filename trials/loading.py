@@ -62,10 +62,10 @@ class NamedTrainable:
         try:
             return importlib.import_module(self.place)
         except ModuleNotFoundError as error:
-            if error.name and self.place.startswith(error.name):
+            if error.name and f"{self.place}.".startswith(f"{error.name}."):
                 raise TrainableError(f"no module {self.place!r} to import: {_EXAMPLE}") from error
             raise TrainableError(_import_failed(self.place, error)) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TrainableError(_import_failed(self.place, error)) from error
 
 
@@ -96,13 +96,17 @@ def _from_file(place: str) -> object:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling look a module up by its name
+    folder = str(Path(place).parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # as Python does for a file that it runs
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(name, None)
         raise TrainableError(_import_failed(place, error)) from error
     return module
 
 
-def _import_failed(place: str, error: Exception) -> str:
-    return f"importing {place} failed with {type(error).__name__}: {error}"
+def _import_failed(place: str, error: BaseException) -> str:
+    message = " ".join(str(error).split())
+    return f"importing {place} failed with {type(error).__name__}: {message}"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from critical.trials import randomness
 from critical.trials.corpus import SYMBOLS, Corpus, Text
 from critical.trials.errors import MixtureError
 from critical.trials.tasks import anchors
@@ -41,12 +41,20 @@ class Group:
 
 
 class Mixture:
-    """Draws training batches and the validation items of one seed."""
+    """Draws training batches and the validation items of one seed.
+
+    Raises:
+        MixtureError: There is text in the fractions and no corpus, or no reasoning.
+    """
 
     def __init__(
         self, fractions: Mapping[str, float], corpus: Corpus | None, batch_tokens: int, seed: int
     ) -> None:
         self.fractions = {name: share for name, share in fractions.items() if share > 0}
+        if "reasoning" not in self.fractions:
+            raise MixtureError("the mixture has no reasoning, so no R could be measured: add some")
+        if "text" in self.fractions and corpus is None:
+            raise MixtureError("the mixture has text and no corpus: give one, or leave text out")
         self._text = Text(corpus, anchors.VOCABULARY) if corpus is not None else None
         self._batch_tokens = batch_tokens
         self._seed = seed
@@ -56,7 +64,7 @@ class Mixture:
 
     def batch(self, step: int) -> list[Group]:
         """Return the groups of a training step."""
-        generator = torch.Generator().manual_seed((self._seed << 32) + step)
+        generator = randomness.generator("batch", self._seed, step)
         return [
             self._draw(source, self._count(source), generator, validation=False)
             for source in self.fractions
@@ -72,7 +80,7 @@ class Mixture:
 
     def validation(self) -> list[Group]:
         """Return the in-distribution items of every source, then the held-out reasoning items."""
-        generator = torch.Generator().manual_seed((self._seed << 32) ^ 0x7A11DA7E)
+        generator = randomness.generator("validation", self._seed)
         groups = [
             self._draw(source, _VALIDATION_COUNT[source], generator, validation=True)
             for source in self.fractions

@@ -38,7 +38,7 @@ def watch(trainable: Trainable, run: ProxyRun) -> Iterator[Watched]:
 
     Raises:
         ContractError: It yields something else than Measurements, tokens that do not grow, R
-            outside [0, 1], or fewer than 20 measurements.
+            outside [0, 1], or fewer than 20 measurements, or it ends the process.
     """
     started = time.perf_counter()
     first: Measurement | None = None
@@ -49,7 +49,7 @@ def watch(trainable: Trainable, run: ProxyRun) -> Iterator[Watched]:
             f"the trainable returned a {type(measurements).__name__}: "
             "it must be a generator that yields Measurements"
         )
-    for measurement in measurements:
+    for measurement in _without_exit(measurements):
         _check(measurement, tokens)
         first = first or measurement
         tokens, count = measurement.tokens, count + 1
@@ -68,17 +68,33 @@ def has_diverged(loss: float, first: float) -> bool:
     return not math.isfinite(loss) or loss > EXPLODED * max(first, 1e-3)
 
 
+def _without_exit(measurements: Iterator[Measurement]) -> Iterator[Measurement]:
+    try:
+        yield from measurements
+    except SystemExit as error:
+        raise ContractError(
+            f"the trainable ended its process (SystemExit: {error}): return, or raise an error"
+        ) from error
+
+
 def _check(measurement: object, tokens: int) -> None:
     if not isinstance(measurement, Measurement):
         raise ContractError(
             f"the trainable yielded a {type(measurement).__name__}: "
             "yield critical.trials.Measurement(tokens, loss, reasoning)"
         )
-    for name in ("tokens", "loss", "reasoning"):
-        value = getattr(measurement, name)
+    numbers: dict[object, object] = {
+        "tokens": measurement.tokens,
+        "loss": measurement.loss,
+        "reasoning": measurement.reasoning,
+        **measurement.extras,
+    }
+    for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ContractError(f"a measurement's {name} is {value!r}: it must be a number")
-    if not measurement.tokens > tokens or measurement.tokens != int(measurement.tokens):
+            raise ContractError(
+                f"a measurement's {name} is {value!r}: it must be a Python number, as of float(x)"
+            )
+    if not measurement.tokens > tokens or measurement.tokens % 1 != 0:
         raise ContractError(
             f"a measurement's tokens are {measurement.tokens} after {tokens}: "
             "they must be whole and grow"

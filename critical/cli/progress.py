@@ -24,8 +24,8 @@ _STRIP = 46
 class Progress:
     """Draws a search as it goes; the search calls it whenever something changed."""
 
-    def __init__(self, search: Search) -> None:
-        self._console = Console(stderr=True, highlight=False)
+    def __init__(self, search: Search, console: Console) -> None:
+        self._console = console
         self._search = search
         self._live: Live | None = None
         self._started = self._printed = time.monotonic()

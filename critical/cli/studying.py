@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from critical.budget import unit_size
 from critical.cli.output import Output, say
@@ -17,6 +17,9 @@ from critical.errors import OptionError
 from critical.options import resolve_storage
 from critical.storage.records import StudySummary, TrialRecord
 from critical.storage.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @contextmanager
@@ -66,13 +69,14 @@ def print_study(name: str, storage: str | None, output: Output) -> None:
         )
         return
     from critical.budget import Budget
-    from critical.cli.tables import failures, ledger_line, plan_table, recommendation_view
+    from critical.cli.tables import failures, ledger_line, plan_view, recommendation_view
     from critical.plan import Plan
 
     state = study.state.value + (f": {study.reason}" if study.reason else "")
     plan = Plan.from_document(study.plan)
     budget = Budget(study.budget_total, study.budget_unit)
-    views = [f"{study.name} is {state}", plan_table(plan, study.name, budget)]
+    views: list[RenderableType] = [f"{study.name} is {state}"]
+    views += plan_view(plan, study.name, budget)
     views += [ledger_line(ledger, charges), *failures(trials)]
     if document is None:
         views.append("γ* is not known yet: too few trials have been completed")

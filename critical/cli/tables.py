@@ -14,9 +14,9 @@ from critical.plan import Plan
 from critical.storage.records import ChargeRecord, LedgerRecord, StudySummary, TrialRecord
 
 
-def plan_table(plan: Plan, name: str, budget: Budget) -> Table:
-    """Show the scales of a plan, and in its caption what else it decides."""
-    table = Table(title=f"Plan of {name}, {budget}", title_justify="left", caption_justify="left")
+def plan_view(plan: Plan, name: str, budget: Budget) -> list[RenderableType]:
+    """Show the scales of a plan, and below them what else it decides."""
+    table = Table(title=f"Plan of {name}, {budget}", title_justify="left")
     for column in ("width", "depth", "heads", "tokens", "s a trial"):
         table.add_column(column, justify="right")
     for arm in plan.arms:
@@ -27,13 +27,11 @@ def plan_table(plan: Plan, name: str, budget: Budget) -> Table:
         )
     rates = ", ".join(f"{rate:g}" for rate in plan.ladder) or "the trial's own"
     where = "in this process" if plan.workers == 0 else f"{plan.workers} at once on {plan.device}"
-    lines = [
+    rest = (
         f"reference γ {plan.reference_gamma:.3f}; learning rates {rates}; "
-        f"seeds {', '.join(map(str, plan.seeds))}; {plan.pairs} confirmation pairs; {where}",
-        *plan.notes,
-    ]
-    table.caption = "\n".join(lines)
-    return table
+        f"seeds {', '.join(map(str, plan.seeds))}; {plan.pairs} confirmation pairs; {where}"
+    )
+    return [table, Text(rest), *(Text(f"• {note}") for note in plan.notes)]
 
 
 def studies_table(studies: Sequence[StudySummary]) -> Table:

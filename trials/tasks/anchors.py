@@ -20,6 +20,8 @@ from itertools import combinations, product
 import torch
 from torch import Tensor
 
+from critical.trials import randomness
+
 LENGTH = 9
 FIRST_ITEM, LAST_ITEM = 20, 99
 SHIFTS = {1: 5, 2: 1, 3: -2, 4: -8}
@@ -88,7 +90,7 @@ def memories(table: Tensor, count: int, generator: torch.Generator) -> Items:
 
 def memory_table(seed: int) -> Tensor:
     """Return a random answer for every (key, memory anchor). Shape (keys, anchors), int64."""
-    generator = torch.Generator().manual_seed((seed << 8) ^ 0x5EED)
+    generator = randomness.generator("memory table", seed)
     size = (LAST_KEY - FIRST_KEY + 1, len(MEMORY_ANCHORS))
     return torch.randint(FIRST_ITEM, LAST_ITEM + 1, size, generator=generator)
 

@@ -1,0 +1,95 @@
+"""A search from Python; the command line calls the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from critical.driving import run_in_process
+from critical.options import load_options, resolve_storage
+from critical.preparation import Prepared, open_search, prepare_search
+from critical.recommend import recommend
+from critical.search import Listener, Search
+from critical.storage.records import StudyState
+from critical.storage.store import Store
+from critical.target import read_target
+
+Watch = Callable[[Search], AbstractContextManager[Listener | None]]
+"""Given a search that is about to run, who is told of its every change until it has ended."""
+
+
+def run_search(**options: Any) -> dict[str, Any]:  # noqa: ANN401  # as SearchOptions types them
+    """Run a search to its end, or take it up where it stopped.
+
+    Args:
+        options: The long options of ``critical search``, as ``budget="10cpu-min"``,
+            ``widths=(32, 64)``, ``weight_decay=0.1``.
+
+    Returns:
+        The recommendation, see ``critical.recommend.recommend``.
+
+    Raises:
+        CriticalError: An option or a file that it names is wrong.
+        RunError: The run itself failed.
+    """
+    return run_prepared(prepare_search(load_options(options, os.environ, None)))
+
+
+def recommendation(
+    study: str, *, storage: str | None = None, target: Path | str | None = None
+) -> dict[str, Any]:
+    """Return the recommendation of a study in a store, at its own target or at another.
+
+    Raises:
+        StoreError: There is no such store or study.
+        TargetError: The target's config.json cannot be read.
+        RunError: Nothing is known of γ* yet.
+    """
+    model = read_target(Path(target)) if target is not None else None
+    with Store.open(resolve_storage(storage, os.environ), create=False) as store:
+        return recommend(store, store.study(study), model)
+
+
+def run_prepared(prepared: Prepared, watch: Watch | None = None) -> dict[str, Any]:
+    """Run what ``prepare_search`` prepared, store the recommendation, and return it.
+
+    A study that ends by an exception is left ``interrupted`` or ``failed`` with the reason, and
+    the same search goes on.
+    """
+    # More threads than one make the posterior's small matrices slower while workers are busy.
+    torch.set_num_threads(1)
+    with Store.open(prepared.options.storage) as store:
+        search = open_search(store, prepared)
+        study = search.history.study
+        try:
+            with (watch or _nobody)(search) as search.listener:
+                _drive(search, prepared)
+            document = recommend(store, store.set_state(study.id, StudyState.FINISHED))
+        except KeyboardInterrupt:
+            store.set_state(study.id, StudyState.INTERRUPTED, "interrupted by the user")
+            raise
+        except Exception as error:
+            store.set_state(study.id, StudyState.FAILED, " ".join(str(error).split())[:500])
+            raise
+        store.add_recommendation(study.id, document)
+    return document
+
+
+def _drive(search: Search, prepared: Prepared) -> None:
+    if prepared.workers == 0:
+        run_in_process(search, prepared.trainable)
+        return
+    # Ray takes seconds to import.
+    from critical.ray_driving import run_on_ray
+
+    options = prepared.options
+    run_on_ray(search, prepared.trainable, options.work_dir, options.ray_address)
+
+
+def _nobody(search: Search) -> AbstractContextManager[None]:
+    return nullcontext()
