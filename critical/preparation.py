@@ -10,6 +10,7 @@ from typing import Any
 from critical.budget import Budget, format_amount, parse_budget
 from critical.errors import BudgetError, OptionError
 from critical.history import History
+from critical.identity import check_identity, identity_of
 from critical.options import SearchOptions
 from critical.plan import Plan, Request, make_plan
 from critical.posterior import PosteriorSpec
@@ -18,18 +19,13 @@ from critical.search import Listener, Search
 from critical.storage.records import NewStudy, StudyRecord, StudyState
 from critical.storage.store import Store
 from critical.target import Target, read_target
-from critical.trials import ProxyRun, Scale, Trainable
+from critical.trials import ProxyRun, Scale
 from critical.trials.corpus import prepare
 from critical.trials.loading import NamedTrainable, parse_trainable
 from critical.trials.mixture import DEFAULT_MIXTURE, parse_mixture
 from critical.trials.training import TrainingRecipe
 
 DEFAULT_REFERENCE_GAMMA = 0.5
-_FIXED = (
-    "unit", "target", "trainable", "interval", "mixture", "corpus", "widths", "lr", "tokens",
-    "batch", "weight_decay", "convention", "rule", "seed",
-)  # fmt: skip
-"""What makes trials of one study comparable; none of it may change between two commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,7 @@ def prepare_search(options: SearchOptions) -> Prepared:
         budget=budget,
         target=target,
         trainable=trainable,
-        identity=_identity(options, budget, target, trainable),
+        identity=identity_of(options, budget, target, trainable),
         device=device,
         workers=_workers(device) if options.workers is None else options.workers,
     )
@@ -145,7 +141,8 @@ def open_search(
         if spent:
             store.charge(study.id, "timing", spent)
     else:
-        study = _take_up(store, study, prepared)
+        check_identity(study, prepared.identity, store.place)
+        study = _extended(store, study, prepared.budget)
     made = replace(Plan.from_document(study.plan), workers=prepared.workers, device=prepared.device)
     store.set_state(study.id, StudyState.RUNNING)
     proposals = Proposals(
@@ -205,21 +202,6 @@ def _recipe(options: SearchOptions, target: Target | None) -> TrainingRecipe:
     )
 
 
-def _identity(
-    options: SearchOptions,
-    budget: Budget,
-    target: Target | None,
-    trainable: Trainable,
-) -> dict[str, Any]:
-    document = options.model_dump(mode="json")
-    document["unit"] = budget.unit
-    document["target"] = None if target is None else target.to_document()
-    if isinstance(trainable, TrainingRecipe):
-        document["mixture"] = dict(trainable.mixture)
-        document["corpus"] = trainable.corpus.digest if trainable.corpus else None
-    return {name: document[name] for name in _FIXED}
-
-
 def _device(budget: Budget) -> str:
     if budget.device == "cpu":
         return "cpu"
@@ -261,33 +243,16 @@ def _new_study(prepared: Prepared, plan: Plan) -> NewStudy:
     )
 
 
-def _take_up(store: Store, study: StudyRecord, prepared: Prepared) -> StudyRecord:
-    stored = study.options["identity"]
-    for name in _FIXED:
-        if stored[name] != prepared.identity[name]:
-            flag = "--budget" if name == "unit" else "--" + name.replace("_", "-")
-            raise OptionError(
-                f"study {study.name!r} in {store.place} exists with {_shown(name, stored[name])}: "
-                f"give the same {flag}, or another name with --study"
-            )
-    total = prepared.budget.amount
-    if total < study.budget_total:
+def _extended(store: Store, study: StudyRecord, budget: Budget) -> StudyRecord:
+    if budget.amount < study.budget_total:
         had = format_amount(study.budget_total, study.budget_unit)
         raise OptionError(
             f"study {study.name!r} has a budget of {had} already: give that or more, "
             "or another name with --study"
         )
-    return store.extend_budget(study.id, total) if total > study.budget_total else study
-
-
-def _shown(name: str, value: Any) -> str:  # noqa: ANN401  # any JSON
-    if name == "target":
-        return "no target" if value is None else f"the target {value['name']}"
-    if isinstance(value, dict):
-        return name + " " + ",".join(f"{key}={part:g}" for key, part in value.items())
-    if isinstance(value, list):
-        return name + " " + ",".join(f"{part:g}" for part in value)
-    return f"another {name}" if value is None else f"{name.replace('_', ' ')} {value}"
+    if budget.amount == study.budget_total:
+        return study
+    return store.extend_budget(study.id, budget.amount)
 
 
 def _spec(study: StudyRecord, plan: Plan, options: SearchOptions) -> PosteriorSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8050
+MAX_PORT = 65535
 THREADS = 4
 
 
 class Server(Protocol):
     """A server that listens: waitress's, which has no types."""
+
+    effective_port: int
 
     def run(self) -> None:
         """Serve until interrupted."""
@@ -74,15 +78,22 @@ def bind(app: WSGIApplication, host: str, port: int) -> Server:
             f"--host {DEFAULT_HOST}, and reach it from afar with "
             f"ssh -L {port}:localhost:{port}"
         )
+    if not 0 <= port <= MAX_PORT:
+        raise DashboardError(f"--port {port} is no port: write one of 1024 to {MAX_PORT}")
     from waitress import create_server
 
+    # Browsers try 127.0.0.1 for localhost; two sockets would be on two ports where 0 is asked.
+    address = DEFAULT_HOST if host.lower() == "localhost" else host.strip("[]")
+    listening = _listen(address, port)
+    return cast("Server", create_server(app, sockets=[listening], threads=THREADS, ident=""))
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        server = create_server(app, host=host.strip("[]"), port=port, threads=THREADS, ident="")
+        return socket.create_server((address, port), family=family)
     except OSError as error:
-        raise _not_bound(error, host, port) from error
-    except (OverflowError, ValueError):
-        raise DashboardError(f"--port {port} is no port: write one of 1024 to 65535") from None
-    return cast("Server", server)
+        raise _not_bound(error, address, port) from error
 
 
 def _not_bound(error: OSError, host: str, port: int) -> DashboardError:
@@ -113,7 +124,8 @@ def serve(
     server = bind(app, host, port)
     try:
         if announce is not None:
-            announce(f"http://{host}:{getattr(server, 'effective_port', port)}/")
+            name = f"[{host}]" if host.count(":") > 1 and "[" not in host else host
+            announce(f"http://{name}:{server.effective_port}/")
         server.run()
     finally:
         server.close()

@@ -1,9 +1,5 @@
 """The built-in trial: one proxy trained from scratch, measured as it goes.
 
-    ℓ    in-distribution validation loss, nats per token: the mean over sources, weighted by the
-         mixture's fractions (the answer's token for tasks, every token for text)
-    R    geometric-mean probability of the right answer on held-out compositions, exp(−mean loss)
-
 A constant rate after a short warmup, and evaluation on an averaged copy of the weights, make the
 middle of one curve comparable with the end of another.
 """
@@ -21,6 +17,7 @@ from torch import Tensor, nn
 
 from critical.trials.averaging import WeightAverage
 from critical.trials.corpus import Corpus
+from critical.trials.evaluation import evaluate, evaluation_steps
 from critical.trials.initialization import Convention, initialize
 from critical.trials.mixture import DEFAULT_MIXTURE, TEXT_LENGTH, VOCABULARY, Group, Mixture
 from critical.trials.model import Decoder, ModelShape
@@ -90,47 +87,68 @@ def train(recipe: TrainingRecipe, run: ProxyRun) -> Iterator[Measurement]:
     On the CPU the measurements are the same to the bit for the same recipe and run. A run that
     diverges yields one measurement with a non-finite loss and ends.
     """
-    torch.set_num_threads(1)
-    device = torch.device(run.device)
-    # 1. The model, drawn from the seed and scaled by γ.
-    model = Decoder(recipe.shape(run))
-    initialize(
-        model,
-        run.gamma,
-        seed=run.seed,
-        convention=recipe.convention,
-        width=run.scale.width,
-        depth=run.scale.depth,
-    )
-    model.to(device)
-    # 2. The data, from the seed alone.
-    mixture = Mixture(recipe.mixture, recipe.corpus, recipe.batch_tokens, run.seed)
-    validation = [to_device(group, device) for group in mixture.validation()]
-    # 3. The optimizer: rate · decay is one constant along the ladder of rates.
-    rate = run.learning_rate or recipe.base_learning_rate
-    optimizer = _optimizer(recipe, model, rate)
-    average = WeightAverage(model)
-    # 4. The horizon: whole steps, and the steps after which to look.
-    steps = max(recipe.evaluations, round(run.scale.tokens / mixture.tokens_per_step))
-    looks = evaluation_steps(steps, recipe.evaluations)
-    for step in range(1, steps + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, step / recipe.warmup_steps)
-        groups = [to_device(group, device) for group in mixture.batch(step)]
-        loss = mixture_loss(model, groups, recipe.mixture)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.step()
-        average.update(step)
-        if step in looks:
-            with average.applied():
-                measurement = evaluate(
-                    model, validation, recipe.mixture, step * mixture.tokens_per_step
-                )
+    training = ProxyTraining(recipe, run)
+    for step in range(1, training.steps + 1):
+        training.advance(step)
+        if step in training.looks:
+            measurement = training.measure(step)
             yield measurement
             if not math.isfinite(measurement.loss):
                 return
+
+
+class ProxyTraining:
+    """One run's model, data and optimizer, taken a step at a time.
+
+    Attributes:
+        steps: The horizon, in whole steps.
+        looks: The steps after which to measure.
+    """
+
+    def __init__(self, recipe: TrainingRecipe, run: ProxyRun) -> None:
+        torch.set_num_threads(1)
+        self._recipe = recipe
+        self._device = torch.device(run.device)
+        # 1. The model, drawn from the seed and scaled by γ.
+        self._model = Decoder(recipe.shape(run))
+        initialize(
+            self._model,
+            run.gamma,
+            seed=run.seed,
+            convention=recipe.convention,
+            width=run.scale.width,
+            depth=run.scale.depth,
+        )
+        self._model.to(self._device)
+        # 2. The data, from the seed alone.
+        self._mixture = Mixture(recipe.mixture, recipe.corpus, recipe.batch_tokens, run.seed)
+        self._validation = [to_device(g, self._device) for g in self._mixture.validation()]
+        # 3. The optimizer: rate · decay is one constant along the ladder of rates.
+        self._rate = run.learning_rate or recipe.base_learning_rate
+        self._optimizer = _optimizer(recipe, self._model, self._rate)
+        self._average = WeightAverage(self._model)
+        # 4. The horizon: whole steps, and the steps after which to look.
+        whole = round(run.scale.tokens / self._mixture.tokens_per_step)
+        self.steps = max(recipe.evaluations, whole)
+        self.looks = evaluation_steps(self.steps, recipe.evaluations)
+
+    def advance(self, step: int) -> None:
+        """Take an optimizer step, counted from 1, and move the average."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate * min(1.0, step / max(1, self._recipe.warmup_steps))
+        groups = [to_device(group, self._device) for group in self._mixture.batch(step)]
+        loss = mixture_loss(self._model, groups, self._mixture.fractions)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.clip)
+        self._optimizer.step()
+        self._average.update(step)
+
+    def measure(self, step: int) -> Measurement:
+        """Score the averaged weights after a step."""
+        tokens = step * self._mixture.tokens_per_step
+        with self._average.applied():
+            return evaluate(self._model, self._validation, self._mixture.fractions, tokens)
 
 
 def _optimizer(recipe: TrainingRecipe, model: nn.Module, rate: float) -> torch.optim.AdamW:
@@ -154,45 +172,6 @@ def mixture_loss(
         for group, part in zip(groups, logits, strict=True)
     ]
     return torch.stack(losses).sum()
-
-
-@torch.no_grad()
-def evaluate(
-    model: nn.Module, groups: Sequence[Group], fractions: Mapping[str, float], tokens: int
-) -> Measurement:
-    """Score the model on the validation items of every source and on the held-out ones.
-
-    Extras: ``loss_SOURCE`` and ``accuracy_SOURCE`` for each source and ``held_out``;
-    ``trained_accuracy``, that of trained compositions; ``mean_probability`` of held-out answers.
-    """
-    logits = model([g.tokens for g in groups], [g.targets.shape[1] for g in groups])
-    extras: dict[str, float] = {}
-    for group, part in zip(groups, logits, strict=True):
-        scores, targets = part.flatten(0, 1).float(), group.targets.flatten()
-        losses = F.cross_entropy(scores, targets, reduction="none")
-        extras[f"loss_{group.source}"] = float(losses.mean())
-        extras[f"accuracy_{group.source}"] = float((scores.argmax(-1) == targets).float().mean())
-        if group.source == "held_out":
-            extras["mean_probability"] = float((-losses).exp().mean())
-    extras["trained_accuracy"] = extras["accuracy_reasoning"]
-    loss = sum(share * extras[f"loss_{source}"] for source, share in fractions.items())
-    return Measurement(tokens, loss, math.exp(-extras["loss_held_out"]), extras)
-
-
-def evaluation_steps(steps: int, evaluations: int) -> frozenset[int]:
-    """Return the steps after which to evaluate: log-spaced from 1% of the run to its end.
-
-    Where whole steps are too coarse for that many distinct ones, the next free steps are taken, so
-    that there are always min(steps, evaluations).
-    """
-    count = min(steps, evaluations)
-    first = max(1, steps // 100)
-    chosen: list[int] = []
-    for index in range(count):
-        wanted = round(first * (steps / first) ** (index / max(1, count - 1)))
-        lowest = chosen[-1] + 1 if chosen else 1
-        chosen.append(min(max(wanted, lowest), steps - (count - 1 - index)))
-    return frozenset(chosen)
 
 
 def to_device(group: Group, device: torch.device) -> Group:

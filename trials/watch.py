@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from critical.trials.run import Measurement, ProxyRun, Trainable
@@ -83,11 +83,16 @@ def _check(measurement: object, tokens: int) -> None:
             f"the trainable yielded a {type(measurement).__name__}: "
             "yield critical.trials.Measurement(tokens, loss, reasoning)"
         )
+    if not isinstance(measurement.extras, Mapping):
+        raise ContractError(
+            f"a measurement's extras are a {type(measurement.extras).__name__}: "
+            "give numbers by name, as in {'accuracy': 0.5}"
+        )
     numbers: dict[object, object] = {
         "tokens": measurement.tokens,
         "loss": measurement.loss,
         "reasoning": measurement.reasoning,
-        **measurement.extras,
+        **dict(measurement.extras.items()),
     }
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import plotly.graph_objects as go
 
@@ -23,6 +24,9 @@ from critical.storage.records import (
     TrialRecord,
     TrialState,
 )
+
+Shape: TypeAlias = dict[str, object]
+"""A Plotly shape's properties."""
 
 COLUMN_PIXELS = 230
 """What a column needs to be read; a page narrower than all of them scrolls the figure."""
@@ -75,10 +79,9 @@ def curves_figure(posterior: PosteriorRecord | None, trials: Sequence[TrialRecor
     completed = with_state(trials, TrialState.COMPLETED)
     for place, scale in enumerate(scales):
         own = [trial for trial in completed if arm_of(trial) == arm_of(scale)]
-        legend = place == exemplar(scales)
-        _draw_column(drawn, place + 1, scale, own, in_legend=legend)
-        _mark_gamma_star(drawn, place + 1, scale, in_legend=legend)
-    drawn.update_layout(margin={"t": 40}, hovermode="closest")
+        _draw_column(drawn, place + 1, scale, own, in_legend=place == exemplar(scales))
+        _tell_gamma_star(drawn, place + 1, scale)
+    drawn.update_layout(margin={"t": 40}, hovermode="closest", shapes=_marks(scales))
     for row, quantity in enumerate(ROWS, start=1):
         drawn.update_yaxes(range=_range(quantity, scales, completed), row=row)
         drawn.update_yaxes(title_text=quantity.title, row=row, col=1)
@@ -170,34 +173,55 @@ def _trials(trials: Sequence[TrialRecord], quantity: _Row, *, legend: bool) -> g
     )
 
 
-def _mark_gamma_star(
-    drawn: go.Figure, column: int, scale: ScalePosterior, *, in_legend: bool
-) -> None:
-    """Mark γ* over all rows of a column; the shapes are named once, for the legend."""
-    star = scale.gamma_star
-    colour = style.STAR if scale.learned else style.EXPLORATORY
-    for row in range(1, len(ROWS) + 1):
-        place = {"row": row, "col": column}
-        named = in_legend and row == 1
-        drawn.add_vrect(
-            x0=star.low, x1=star.high, fillcolor=colour, opacity=0.13, line_width=0, layer="below",
-            name="90% interval of γ*", showlegend=named, **place,
-        )  # fmt: skip
-        drawn.add_vline(
-            x=star.median, line={"color": colour, "width": 2}, name="γ*", showlegend=named, **place
+def _marks(scales: Sequence[ScalePosterior]) -> list[Shape]:
+    """Return γ*, its interval and plateau, and the reference, over every panel.
+
+    Plotly checks all shapes again with each that is added, so they are handed to it at once.
+    """
+    shown = exemplar(scales)
+    return [
+        mark
+        for row in range(len(ROWS))
+        for place, scale in enumerate(scales)
+        for mark in _panel_marks(
+            scale, row * len(scales) + place + 1, in_legend=place == shown and row == 0
         )
-        drawn.add_vline(
-            x=scale.reference_gamma, line={"color": style.MUTED, "width": 1.2, "dash": "dot"},
-            name="reference γ", showlegend=named, **place,
-        )  # fmt: skip
-        low, high = star.plateau
-        drawn.add_shape(
-            type="rect", x0=low, x1=high, y0=0.0, y1=0.035, yref="y domain", line_width=0,
-            fillcolor=colour, opacity=0.75, name="plateau", showlegend=named, **place,
-        )  # fmt: skip
+    ]
+
+
+def _panel_marks(scale: ScalePosterior, panel: int, *, in_legend: bool) -> list[Shape]:
+    star, reference = scale.gamma_star, scale.reference_gamma
+    colour = style.STAR if scale.learned else style.EXPLORATORY
+    dotted = {"color": style.MUTED, "width": 1.2, "dash": "dot"}
+    bare = {"width": 0}
+    rect: Shape = {"type": "rect", "fillcolor": colour, "line": bare}
+    line: Shape = {"type": "line", "y0": 0, "y1": 1}
+    marks: list[Shape] = [
+        {**rect, "x0": star.low, "x1": star.high, "y0": 0, "y1": 1, "opacity": 0.13,
+         "layer": "below", "name": "90% interval of γ*"},
+        {**line, "x0": star.median, "x1": star.median, "line": {"color": colour, "width": 2},
+         "name": "γ*"},
+        {**line, "x0": reference, "x1": reference, "line": dotted, "name": "reference γ"},
+        {**rect, "x0": star.plateau[0], "x1": star.plateau[1], "y0": 0, "y1": 0.035,
+         "opacity": 0.75, "name": "plateau"},
+    ]  # fmt: skip
+    number = "" if panel == 1 else str(panel)
+    place = {"xref": f"x{number}", "yref": f"y{number} domain", "showlegend": in_legend}
+    return [{**mark, **place} for mark in marks]
+
+
+def _tell_gamma_star(drawn: go.Figure, column: int, scale: ScalePosterior) -> None:
+    star = scale.gamma_star
     drawn.add_annotation(
         text=f"<b>γ* {units.gamma(star.median)}</b> ({units.interval(star.low, star.high)})",
-        x=0.5, y=0.08, xref="x domain", yref="y domain", showarrow=False, yanchor="bottom",
-        font={"size": 12, "color": colour if scale.learned else style.MUTED},
-        bgcolor="rgba(255,255,255,0.8)", row=len(ROWS), col=column,
-    )  # fmt: skip
+        x=0.5,
+        y=0.08,
+        xref="x domain",
+        yref="y domain",
+        showarrow=False,
+        yanchor="bottom",
+        font={"size": 12, "color": style.STAR if scale.learned else style.MUTED},
+        bgcolor="rgba(255,255,255,0.8)",
+        row=len(ROWS),
+        col=column,
+    )

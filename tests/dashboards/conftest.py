@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waitress.wasyncore import close_all
 
 from critical.dashboards.data import ReportData
 from critical.dashboards.server import bind
@@ -367,14 +368,16 @@ def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 @contextmanager
 def serving(app: WSGIApplication) -> Iterator[str]:
     """Serve an application on a free loopback port while the block runs."""
-    server = bind(app, "127.0.0.1", 0)
+    server: Any = bind(app, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.effective_port}"  # type: ignore[attr-defined]
+        yield f"http://127.0.0.1:{server.effective_port}"
     finally:
-        server.close()
+        # Its loop ends when nothing is left to listen to, and is told so in its own thread.
+        server.trigger.pull_trigger(lambda: close_all(server._map))
         thread.join(timeout=10)
+        server.task_dispatcher.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,78 @@
+"""What makes the trials of one study comparable, and the refusal to mix what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from critical.budget import Budget
+from critical.errors import OptionError
+from critical.options import SearchOptions
+from critical.storage.records import StudyRecord
+from critical.target import Target
+from critical.trials import Trainable
+from critical.trials.loading import NamedTrainable
+from critical.trials.training import TrainingRecipe
+
+FIXED = (
+    "unit", "target", "trainable", "interval", "mixture", "corpus", "widths", "lr", "tokens",
+    "batch", "weight_decay", "convention", "rule", "seed",
+)  # fmt: skip
+"""What makes trials of one study comparable; none of it may change between two commands."""
+
+
+def identity_of(
+    options: SearchOptions,
+    budget: Budget,
+    target: Target | None,
+    trainable: Trainable,
+) -> dict[str, Any]:
+    """Return what must stay the same when a study goes on, as JSON."""
+    document = options.model_dump(mode="json")
+    document["unit"] = budget.unit
+    document["target"] = None if target is None else _model(target)
+    if isinstance(trainable, NamedTrainable):
+        document["trainable"] = f"{trainable.place}:{trainable.name}"
+    if isinstance(trainable, TrainingRecipe):
+        document["mixture"] = dict(trainable.mixture)
+        document["corpus"] = trainable.corpus.digest if trainable.corpus else None
+    return {name: document[name] for name in FIXED}
+
+
+def _model(target: Target) -> dict[str, Any]:
+    """Return the target, whatever its file is called."""
+    document = target.to_document()
+    del document["name"]
+    return document
+
+
+def check_identity(study: StudyRecord, identity: Mapping[str, Any], place: str) -> None:
+    """Refuse to go on with a study under other options than it was begun with.
+
+    Raises:
+        OptionError: Something differs; the message names the first.
+    """
+    stored = study.options["identity"]
+    for name in FIXED:
+        if stored[name] != identity[name]:
+            flag = "--budget" if name == "unit" else "--" + name.replace("_", "-")
+            raise OptionError(
+                f"study {study.name!r} in {place} exists with {_shown(name, stored[name])}: "
+                f"give the same {flag}, or another name with --study"
+            )
+
+
+def _shown(name: str, value: Any) -> str:  # noqa: ANN401  # any JSON
+    if name == "target":
+        return (
+            "no target"
+            if value is None
+            else (
+                f"a target of {value['model_type']}, width {value['width']}, depth {value['depth']}"
+            )
+        )
+    if isinstance(value, dict):
+        return name + " " + ",".join(f"{key}={part:g}" for key, part in value.items())
+    if isinstance(value, list):
+        return name + " " + ",".join(f"{part:g}" for part in value)
+    return f"another {name}" if value is None else f"{name.replace('_', ' ')} {value}"
