@@ -125,7 +125,8 @@ class App:
         from critical.dashboards.report import render
 
         data = gather(self._store, name)
-        arms = sorted({trial.arm for trial in data.trials})
+        ordered = sorted(data.trials, key=lambda trial: (trial.width, trial.settings))
+        arms = dict.fromkeys(trial.arm for trial in ordered)
         addresses = [(arm, self._optuna_address(f"{name}/{arm}")) for arm in arms]
         links = [(f"Optuna: {arm}", address) for arm, address in addresses if address]
         forms = [recommend_form(data.study)] if self._recommend and data.posterior else []

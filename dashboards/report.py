@@ -95,7 +95,7 @@ def _answer_plates(data: ReportData) -> list[Plate]:
             "Reasoning, efficiency and share against γ",
             "γ* is where the share, the lesser of what is kept of the best R and of the best ρ, is "
             "greatest; shaded bands hold 90% of the posterior, and the bar at the foot is the "
-            "plateau, where any γ is as good.",
+            "plateau, where the share is expected within 0.02 of the best.",
             curves_figure(data.posterior, data.trials),
             least_pixels=60 + curves.COLUMN_PIXELS * scales if scales > 1 else 0,
         ),

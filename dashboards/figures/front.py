@@ -26,6 +26,9 @@ from critical.storage.records import (
     TrialState,
 )
 
+LABEL_PLACES = ("bottom left", "top left", "top right", "bottom right")
+"""Of the stars' labels in turn: neighbouring scales have stars close together."""
+
 
 def front_figure(trials: Sequence[TrialRecord], posterior: PosteriorRecord | None) -> go.Figure:
     """Draw each completed or diverged trial, the front of each scale, γ* and plateau."""
@@ -41,8 +44,8 @@ def front_figure(trials: Sequence[TrialRecord], posterior: PosteriorRecord | Non
     drawn.add_vline(x=0, line={"color": style.MUTED, "width": 1, "dash": "dot"}, layer="below")
     _explain_arms(drawn, arms, scales)
     _draw_diverged(drawn, diverged, completed, scales)
-    for scale in scales:
-        _draw_star(drawn, scale)
+    for place, scale in enumerate(scales):
+        _draw_star(drawn, scale, LABEL_PLACES[place % len(LABEL_PLACES)])
     if scales:
         _explain_stars(drawn)
     drawn.update_layout(margin={"t": 56})
@@ -173,7 +176,7 @@ def _draw_diverged(
     )
 
 
-def _draw_star(drawn: go.Figure, scale: ScalePosterior) -> None:
+def _draw_star(drawn: go.Figure, scale: ScalePosterior, label_place: str) -> None:
     colour = style.STAR if scale.learned else style.EXPLORATORY
     path = plateau_path(scale)
     drawn.add_scatter(
@@ -192,7 +195,7 @@ def _draw_star(drawn: go.Figure, scale: ScalePosterior) -> None:
         y=style.rounded([y]),
         mode="markers+text",
         text=[f"<b>{scale.width}</b>"],
-        textposition="top right",
+        textposition=label_place,
         textfont={"color": style.INK, "size": 12},
         marker={
             "symbol": "star",

@@ -37,7 +37,9 @@ def gamma_star_figure(study: StudyRecord, posterior: PosteriorRecord | None) -> 
         _draw_fan(drawn, posterior, posterior.target, study.interval)
     _draw_scales(drawn, scales)
     if posterior.target is not None:
-        _draw_target(drawn, posterior.target, same_width=_is_scale(posterior.target, scales))
+        place = "the widest scale" if study.target_width is None else "the target"
+        same_width = _is_scale(posterior.target, scales)
+        _draw_target(drawn, posterior.target, place, same_width=same_width)
     if posterior.holdout is not None:
         _draw_holdout(drawn, posterior.holdout)
     drawn.add_hline(
@@ -47,8 +49,24 @@ def gamma_star_figure(study: StudyRecord, posterior: PosteriorRecord | None) -> 
         showlegend=True,
     )
     _width_axis(drawn, posterior, scales)
-    drawn.update_yaxes(title_text="critical γ*", tickformat=".2f")
+    drawn.update_yaxes(
+        title_text="critical γ*",
+        tickformat=".2f",
+        range=style.padded([study.reference_gamma, *_ends(posterior)]),
+    )
     return drawn
+
+
+def _ends(posterior: PosteriorRecord) -> list[float]:
+    """Return the ends of every interval that is drawn."""
+    stars = [scale.gamma_star for scale in posterior.scales]
+    ends: list[float] = []
+    if posterior.target is not None:
+        stars.append(posterior.target.gamma_star)
+        ends += posterior.target.doubled
+    if posterior.holdout is not None:
+        stars.append(posterior.holdout.predicted)
+    return ends + [end for star in stars for end in (star.low, star.high, *star.plateau)]
 
 
 def _is_scale(target: TargetPosterior, scales: Sequence[ScalePosterior]) -> bool:
@@ -114,7 +132,9 @@ def _draw_scales(drawn: go.Figure, scales: Sequence[ScalePosterior]) -> None:
         told.add(kind)
 
 
-def _draw_target(drawn: go.Figure, target: TargetPosterior, *, same_width: bool) -> None:
+def _draw_target(
+    drawn: go.Figure, target: TargetPosterior, place: str, *, same_width: bool
+) -> None:
     x = target.width * (1.14 if same_width else 1.0)
     low, high = target.doubled
     drawn.add_scatter(
@@ -131,8 +151,8 @@ def _draw_target(drawn: go.Figure, target: TargetPosterior, *, same_width: bool)
         star=target.gamma_star,
         symbol="star",
         colour=style.INK,
-        name="γ* at the target" + (" (prior-dominated)" if target.prior_dominated else ""),
-        hover=f"target, width {target.width}",
+        name=f"γ* at {place}" + (" (prior-dominated)" if target.prior_dominated else ""),
+        hover=f"{place}, width {target.width}",
         size=19,
     )
     _draw_plateau(drawn, estimate, in_legend=False)
@@ -143,7 +163,7 @@ def _draw_holdout(drawn: go.Figure, holdout: Holdout) -> None:
     estimate = _Estimate(
         x=holdout.width / 1.12,
         star=holdout.predicted,
-        symbol="circle-open-dot",
+        symbol="diamond",
         colour="#009e73",
         name="held out: what the other scales predict",
         hover=f"predicted at width {holdout.width} without its trials",

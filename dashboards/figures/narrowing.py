@@ -31,7 +31,14 @@ def narrowing_figure(study: StudyRecord, steps: Sequence[PosteriorSummary]) -> g
         row=1,
         col=1,
     )
-    drawn.update_yaxes(title_text="γ* at the target", tickformat=".2f", row=1)
+    place = "at the widest scale" if study.target_width is None else "at the target"
+    ends = [end for step in ordered for end in (step.low, step.high)]
+    drawn.update_yaxes(
+        title_text=f"γ* {place}",
+        tickformat=".2f",
+        range=style.padded([study.reference_gamma, *ends]),
+        row=1,
+    )
     drawn.update_xaxes(title_text="completed trials", row=2)
     return drawn
 

@@ -141,6 +141,14 @@ def safe(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
+def padded(values: Iterable[float]) -> tuple[float, float]:
+    """Return a range with room at both ends: Plotly leaves none around a line across a panel."""
+    known = [value for value in values if math.isfinite(value)]
+    low, high = min(known), max(known)
+    room = max(0.06 * (high - low), 0.01)
+    return low - room, high + room
+
+
 def log_ticks(low: float, high: float, *, fine: float) -> list[float]:
     """Return round numbers for a log axis: 1, 2 and 5 up to a ratio, then powers of ten."""
     steps = (1.0,) if high / low > fine else (1.0, 2.0, 5.0)

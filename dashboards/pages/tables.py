@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from critical.dashboards import units
 from critical.dashboards.documents import number_at, rows_at
@@ -109,9 +109,18 @@ def options_table(study: StudyRecord) -> Html:
         ["rule", study.rule],
         ["search interval", units.interval(*study.interval)],
         ["started", f"{study.created_at:%Y-%m-%d %H:%M %Z}".strip()],
-        *([key, _shown(value)] for key, value in study.options.items()),
+        *([key, _shown(value)] for key, value in _flat(study.options)),
     ]
     return table("Options of the study", ("option", "value"), rows, wraps=True)
+
+
+def _flat(options: Document, within: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every option that was set, those of a nested object under its name."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{within}{key}.")
+        elif value is not None:
+            yield f"{within}{key}", value
 
 
 def _shown(value: object) -> str:

@@ -5,24 +5,17 @@ The fixture ``data`` makes a report's data, in which a test replaces what it is 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
-import threading
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from waitress.wasyncore import close_all
 
 from critical.dashboards.data import ReportData
-from critical.dashboards.server import bind
-from critical.dashboards.server import build as build_site
 from critical.storage.records import (
     Band,
     ChargeRecord,
@@ -30,8 +23,6 @@ from critical.storage.records import (
     Holdout,
     LedgerRecord,
     MeasurementRecord,
-    NewStudy,
-    NewTrial,
     PosteriorRecord,
     PosteriorSummary,
     RecommendationRecord,
@@ -40,16 +31,10 @@ from critical.storage.records import (
     StudyRecord,
     StudyState,
     TargetPosterior,
-    TrialOutcome,
     TrialRecord,
     TrialState,
 )
-from critical.storage.store import Store
 
-if TYPE_CHECKING:
-    from wsgiref.types import WSGIApplication
-
-STUDY = "llama-d2048-L24"
 START = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 WIDTHS = (32, 64, 128)
 TARGET = 2048
@@ -320,7 +305,7 @@ def data() -> Callable[..., ReportData]:
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def records() -> Any:
     """Return the makers of single records, under their names."""
     return SimpleNamespace(
@@ -330,78 +315,3 @@ def records() -> Any:
         posterior=posterior_record,
         recommendation=recommendation_record,
     )
-
-
-def fill(store: Store, name: str) -> StudyRecord:
-    """Write the believable study to a store, as a search would."""
-    whole = build()
-    wanted = {field.name for field in dataclasses.fields(NewStudy)}
-    known = {key: getattr(whole.study, key) for key in wanted}
-    study = store.create_study(NewStudy(**{**known, "name": name}))
-    new_fields = [field.name for field in dataclasses.fields(NewTrial)]
-    for trial in whole.trials[::4]:
-        stored = store.add_trial(study.id, NewTrial(**{k: getattr(trial, k) for k in new_fields}))
-        finite = [m for m in whole.curves[trial.id] if math.isfinite(m.loss)]
-        store.add_measurements(stored.id, 0, finite)
-        outcome = TrialOutcome(
-            trial.state,
-            trial.device_seconds or 0.0,
-            trial.reason,
-            trial.reasoning,
-            trial.log2_efficiency,
-        )
-        store.finish_trial(stored.id, outcome)
-    store.add_posterior(study.id, posterior_record(), spent_seconds=900.0)
-    store.add_recommendation(study.id, recommendation_record().document)
-    return study
-
-
-@pytest.fixture(scope="module")
-def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the URL of a store that holds one study."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('store') / 'critical.db'}"
-    with Store.open(url, create=True) as store:
-        fill(store, STUDY)
-    return url
-
-
-@contextmanager
-def serving(app: WSGIApplication) -> Iterator[str]:
-    """Serve an application on a free loopback port while the block runs."""
-    server: Any = bind(app, "127.0.0.1", 0)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.effective_port}"
-    finally:
-        # Its loop ends when nothing is left to listen to, and is told so in its own thread.
-        server.trigger.pull_trigger(lambda: close_all(server._map))
-        thread.join(timeout=10)
-        server.task_dispatcher.shutdown()
-
-
-@pytest.fixture(scope="module")
-def site(store_url: str) -> Iterator[str]:
-    """Return the address of the whole page, served by waitress."""
-    with warnings.catch_warnings():
-        # Optuna's dashboard imports BoTorch, and with it what PyTorch deprecates.
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-        import optuna_dashboard  # noqa: F401
-    with serving(build_site(store_url, recommend=_recommend, export=_export)) as address:
-        yield address
-
-
-class RefusedError(Exception):
-    """A user's error, as the critical package raises it."""
-
-    exit_status = 2
-
-
-def _recommend(_: str, width: int) -> dict[str, Any]:
-    if width > 100_000:
-        raise RefusedError(f"width {width} is too far from the proxies")
-    return dict(recommendation_record().document)
-
-
-def _export(name: str, framework: str) -> str:
-    return f"# {name} for {framework}\ninit_std: 0.0044"

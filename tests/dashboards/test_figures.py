@@ -155,6 +155,16 @@ def test_the_target_shows_the_doubled_prior_and_the_holdout(data: Maker) -> None
     assert "held out: what the other scales predict" in shown
 
 
+def test_without_a_target_the_widest_scale_is_named(data: Maker, records: SimpleNamespace) -> None:
+    """The star stands for what a recommendation is for, under its true name."""
+    posterior = records.posterior()
+    target = dataclasses.replace(posterior.target, width=128, prior_dominated=False)
+    study = records.study(target_width=None)
+    whole = data(study=study, posterior=dataclasses.replace(posterior, target=target))
+    assert "γ* at the widest scale" in names(FIGURES["gamma-star"](whole))
+    assert FIGURES["narrowing"](whole).layout.yaxis.title.text == "γ* at the widest scale"
+
+
 def test_a_budget_of_trials_has_no_line_of_device_time(
     data: Maker, records: SimpleNamespace
 ) -> None:

@@ -15,13 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from critical.dashboards.data import ReportData, gather
+from critical.dashboards.data import ReportData
 from critical.dashboards.documents import estimate_at, gamma_star_at, number_at, rows_at
 from critical.dashboards.markup import tag
 from critical.dashboards.pages.document import Frame
 from critical.dashboards.report import render
-from critical.storage.records import RecommendationRecord, StudyState, TrialCounts
-from critical.storage.store import Store
+from critical.storage.records import RecommendationRecord, StudyState
 
 Maker = Callable[..., ReportData]
 SERVED = Frame(plotly_address="/plotly.js", version="1")
@@ -218,11 +217,9 @@ def test_tags_escape_text_and_attributes() -> None:
     assert made == '<p class="&quot;" hidden>&lt;b&gt;<b>&amp;</b></p>'
 
 
-def test_a_stored_study_is_gathered(store_url: str) -> None:
-    """What the store holds is what the report is drawn from."""
-    with Store.open(store_url, create=False) as store:
-        found = gather(store, "llama-d2048-L24")
-        assert found.counts == TrialCounts(completed=8, stopped=1, diverged=1)
-        assert found.counts == store.counts(found.study.id)
-    assert found.posterior is not None
-    assert "γ* 0.71" in text_of(found)
+def test_nested_options_are_listed_one_by_one(data: Maker, records: SimpleNamespace) -> None:
+    """Each option that was set has a row; those left to their default have none."""
+    study = records.study(options={"given": {"lr": [0.001, 0.003], "corpus": None}})
+    text = text_of(data(study=study))
+    assert "given.lr[0.001, 0.003]" in text
+    assert "corpus" not in text

@@ -13,10 +13,11 @@ from urllib.request import Request, urlopen
 import pytest
 
 from critical.dashboards import server
+from critical.dashboards.data import gather
 from critical.dashboards.errors import DashboardError
 from critical.dashboards.gate import is_loopback
 from critical.storage.errors import StoreError, StudyNotFound
-from critical.storage.records import NewStudy
+from critical.storage.records import NewStudy, TrialCounts
 from critical.storage.store import Store
 
 STUDY = "llama-d2048-L24"
@@ -233,6 +234,16 @@ def call(app: object, path: str) -> bytes:
         "HTTP_HOST": "localhost:8050",
     }
     return next(iter(app(environ, lambda *_: None)))  # type: ignore[operator]
+
+
+def test_a_stored_study_is_gathered(store_url: str) -> None:
+    """What the store holds is what the report is drawn from."""
+    with Store.open(store_url, create=False) as store:
+        found = gather(store, STUDY)
+        assert found.counts == TrialCounts(completed=8, stopped=1, diverged=1)
+        assert found.counts == store.counts(found.study.id)
+        assert found.posterior == store.latest_posterior(found.study.id)
+    assert found.narrowing[-1].median == 0.71
 
 
 def test_a_missing_store_or_study_is_told_at_once(store_url: str, tmp_path: Path) -> None:
