@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-BUDGET ?= 12cpu-min
+BUDGET ?= 10cpu-min
 TARGET ?= examples/llama-small.json
 STUDY ?= demo
 STORAGE ?= sqlite:///critical.db

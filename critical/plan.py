@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import exp, log
+from statistics import fmean
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -22,7 +24,8 @@ from critical.trials import Scale
 
 BASE_TOKENS = 640_000
 """Tokens within which the default mixture's trained items are learned up to width 64."""
-LADDER = (2e-3, 4e-3, 8e-3)
+BASE_WIDTH, BASE_RATE = 32, 4e-3
+"""A learning rate that does well at a width; the best one falls about as 1/width (measured)."""
 TRAINABLE_WIDTHS = (32, 64, 128)
 SETTINGS = "target"
 
@@ -236,7 +239,7 @@ def _plan_of(
         Arm(scale, SETTINGS, trial_seconds(scale) if trial_seconds is not None else None)
         for scale in scales
     )
-    ladder = request.ladder or (() if request.own_trainable else _ladder(tier.rungs))
+    ladder = request.ladder or (() if request.own_trainable else _ladder(tier))
     return Plan(
         arms=arms,
         ladder=ladder,
@@ -250,10 +253,12 @@ def _plan_of(
     )
 
 
-def _ladder(rungs: int) -> tuple[float, ...]:
-    if rungs == 1:
-        return (LADDER[1],)
-    return LADDER if rungs == len(LADDER) else (LADDER[0] / 2, *LADDER)
+def _ladder(tier: Tier) -> tuple[float, ...]:
+    """Return rates a factor 2 apart around the one that suits the middle of the widths."""
+    middle = exp(fmean(log(width) for width in tier.widths))
+    centre = BASE_RATE * BASE_WIDTH / max(middle, BASE_WIDTH)
+    lowest = centre / 2 ** (tier.rungs // 2)
+    return tuple(float(f"{lowest * 2**rung:.2g}") for rung in range(tier.rungs))
 
 
 def _notes(ladder: tuple[float, ...], tier: Tier) -> list[str]:

@@ -116,6 +116,7 @@ def scale_posterior(
         draws=tuple(stars.tolist()),
         reference_gamma=reference_gamma,
         better=_better(gamma, star.median, curves),
+        expected_loss=float(kept.max(axis=1).mean()) - star.share,
     )
 
 

@@ -232,7 +232,7 @@ class Search:
         scale = self.widest_scale()
         if self._precision is None or scale is None or not scale.learned:
             return False
-        return scale.gamma_star.expected_loss < self._precision
+        return scale.expected_loss < self._precision
 
     def _notify(self) -> None:
         if self.listener is not None:

@@ -236,6 +236,8 @@ class ScalePosterior:
     reference_gamma: float
     better: float
     """P(γ* beats the reference in both R and ρ)."""
+    expected_loss: float
+    """Share that γ* is expected to fall short of the best by, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""When a built-in trial is evaluated, and how its model is scored: ℓ and R with what goes beside.
+"""When a built-in trial is evaluated, and how its model is scored.
 
-ℓ    in-distribution validation loss, nats per token: the mean over sources, weighted by the
-     mixture's fractions (the answer's token for tasks, every token for text)
-R    geometric-mean probability of the right answer on held-out compositions, exp(−mean loss)
+Quantities:
+    ℓ    in-distribution validation loss, nats per token: the mean over sources, weighted by the
+         mixture's fractions (the answer's token for tasks, every token for text)
+    R    geometric-mean probability of the right answer on held-out compositions, exp(−mean loss)
 """
 
 from __future__ import annotations

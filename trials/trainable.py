@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from ray import tune
@@ -13,7 +14,7 @@ from critical.trials.watch import Watched, watch
 
 
 class RayTrial(tune.Trainable):  # type: ignore[misc]  # ray ships no types
-    """One pack. ``config`` holds ``members``, a list of ProxyRun; ``trial``, the trainable, comes beside it.
+    """One pack. ``config`` holds ``members``, a list of ProxyRun; the trainable comes beside it.
 
     Each step reports one measurement, a Watched as it is, for Tune flattens dictionaries; the last
     one reports ``done`` alone. An exception of the trial's own is reported as ``failure``, so that
@@ -26,7 +27,9 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]  # ray ships no types
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Start another trial in the same process."""
+        """Start another trial in the same process, after closing the one that was stopped."""
+        with suppress(Exception):  # what a stopped trial's ``finally`` raises is not the next one's
+            self.cleanup()
         self._start(new_config)
         return True
 

@@ -109,7 +109,7 @@ def options_table(study: StudyRecord) -> Html:
         ["rule", study.rule],
         ["search interval", units.interval(*study.interval)],
         ["started", f"{study.created_at:%Y-%m-%d %H:%M %Z}".strip()],
-        *([key, _shown(value)] for key, value in _flat(study.options)),
+        *([key, _shown(value)] for key, value in _flat(study.options.get("given", study.options))),
     ]
     return table("Options of the study", ("option", "value"), rows, wraps=True)
 

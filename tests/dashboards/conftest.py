@@ -176,6 +176,7 @@ def scale_posterior(
         draws=draws,
         reference_gamma=0.5,
         better=0.82,
+        expected_loss=0.03,
     )
 
 

@@ -174,6 +174,7 @@ def posterior() -> PosteriorRecord:
                 draws=(0.1 + 0.2, 1e-17, 0.7),
                 reference_gamma=0.5,
                 better=0.9,
+                expected_loss=0.03,
             ),
         ),
         centre_width=64.0,
