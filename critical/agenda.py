@@ -56,7 +56,7 @@ class Situation:
     """What the agenda looks at.
 
     Attributes:
-        trials: Every trial of the study.
+        trials: Those of the study, without what had failed when it was opened.
         remaining: Budget that is neither spent nor held, device-seconds or trials.
         costs: Predicted cost of one trial by arm, in the budget's unit; None where unknown.
         best_rates: The reference's best learning rate by arm, for arms whose ladder has ended.

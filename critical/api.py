@@ -12,7 +12,7 @@ import torch
 
 from critical.driving import run_in_process
 from critical.options import load_options, resolve_storage
-from critical.preparation import Prepared, open_search, prepare_search
+from critical.preparation import Prepared, open_search, plan_if_new, prepare_search
 from critical.recommend import recommend
 from critical.search import Listener, Search
 from critical.storage.records import StudyState
@@ -63,8 +63,9 @@ def run_prepared(prepared: Prepared, watch: Watch | None = None) -> dict[str, An
     """
     # More threads than one make the posterior's small matrices slower while workers are busy.
     torch.set_num_threads(1)
+    planned = plan_if_new(prepared)
     with Store.open(prepared.options.storage) as store:
-        search = open_search(store, prepared)
+        search = open_search(store, prepared, planned=planned)
         study = search.history.study
         try:
             with (watch or _nobody)(search) as search.listener:

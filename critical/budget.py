@@ -55,7 +55,7 @@ def parse_budget(text: str) -> Budget:
     if not unit:
         raise BudgetError(f"budget {text!r} has no unit: {_EXAMPLES}")
     if unit in ("trial", "trials"):
-        if number != int(number):
+        if not math.isinf(number) and number != int(number):
             raise BudgetError(f"budget {text!r} is not a whole number of trials: write 200trials")
         unit = "trials"
     elif not re.fullmatch(r"(gpu|cpu)-(s|min|h)", unit):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from critical.agenda import Signal
 from critical.search import Assignment, Search
 from critical.trials import Trainable
@@ -22,6 +24,7 @@ def run_in_process(search: Search, trainable: Trainable) -> None:
 
 def _run(search: Search, trainable: Trainable, assignment: Assignment) -> None:
     last: Watched | None = None
+    started = time.perf_counter()
     stopped = failure = None
     try:
         for last in watch(trainable, assignment.run):
@@ -34,7 +37,7 @@ def _run(search: Search, trainable: Trainable, assignment: Assignment) -> None:
     finally:
         search.finish(
             assignment.number,
-            last.device_seconds if last else 0.0,
+            last.device_seconds if last else time.perf_counter() - started,
             diverged=last is not None and last.diverged,
             stopped=stopped,
             failure=failure,

@@ -41,6 +41,7 @@ class History:
         trials = store.trials(study.id)
         self._trials = {trial.number: trial for trial in trials}
         self._curves = {t.number: list(measurements.get(t.id, ())) for t in trials}
+        self._opened_at = len(trials)
         self._fail_orphans()
 
     def begin(self, new: NewTrial) -> TrialRecord:
@@ -79,6 +80,18 @@ class History:
         """Those that have not ended."""
         return [trial for trial in self._trials.values() if trial.state is TrialState.RUNNING]
 
+    @property
+    def attempts(self) -> list[TrialRecord]:
+        """Every trial but those that had failed when the study was opened.
+
+        What a killed driver, or a fault since mended, made fail is tried again.
+        """
+        return [
+            trial
+            for trial in self._trials.values()
+            if trial.state is not TrialState.FAILED or trial.number >= self._opened_at
+        ]
+
     def runs(self) -> list[Run]:
         """Return the completed and diverged trials with their curves."""
         return runs_of(self.trials, self._curves, self._plan.reference_gamma)
@@ -107,7 +120,7 @@ class History:
         rates: dict[str, float | None] = {}
         runs = self.runs()
         for arm in self._plan.arms:
-            if ladder_ended(self._plan, arm, self.trials):
+            if ladder_ended(self._plan, arm, self.attempts):
                 references = best_references(_of_arm(runs, arm))
                 if references:
                     rates[arm.name] = references[0].learning_rate

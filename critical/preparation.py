@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from critical.plan import Plan, Request, make_plan
 from critical.posterior import PosteriorSpec
 from critical.rules import parse_rule
 from critical.search import Listener, Search
+from critical.storage.errors import StoreNotFound
 from critical.storage.records import NewStudy, StudyRecord, StudyState
 from critical.storage.store import Store
 from critical.target import Target, read_target
@@ -117,14 +118,36 @@ def plan_search(prepared: Prepared) -> tuple[Plan, float]:
     return plan, timer.spent_seconds
 
 
+def plan_if_new(prepared: Prepared) -> tuple[Plan, float] | None:
+    """Plan the search before anything is written; None where its study is in the store already.
+
+    Raises:
+        BudgetError: The budget is under the minimum.
+        StoreError: The store cannot be used.
+    """
+    try:
+        with Store.open(prepared.options.storage, create=False) as store:
+            if store.find_study(prepared.name) is not None:
+                return None
+    except StoreNotFound:
+        pass
+    return plan_search(prepared)
+
+
 def open_search(
     store: Store,
     prepared: Prepared,
     *,
-    plan: Callable[[Prepared], tuple[Plan, float]] = plan_search,
+    planned: tuple[Plan, float] | None = None,
     listener: Listener | None = None,
 ) -> Search:
     """Create the study and its plan, or take up an existing one where it stopped.
+
+    Args:
+        store: Where the study is, or will be.
+        prepared: What is asked for.
+        planned: What ``plan_if_new`` returned; a new study without it is planned now.
+        listener: Who is told of every change.
 
     Raises:
         OptionError: The study exists with other options, or a greater budget.
@@ -136,7 +159,7 @@ def open_search(
     options = prepared.options
     study = store.find_study(prepared.name)
     if study is None:
-        made, spent = plan(prepared)
+        made, spent = planned or plan_search(prepared)
         study = store.create_study(_new_study(prepared, made))
         if spent:
             store.charge(study.id, "timing", spent)

@@ -103,10 +103,12 @@ class Proposals:
             study.tell(trial.optuna_number, values=_values(trial))
 
     def mend(self, trials: Sequence[TrialRecord]) -> None:
-        """Tell again what Optuna missed, and fail its running trials that have no row of ours."""
+        """Tell again what Optuna missed, and fail its open trials that have no row of ours."""
         for trial in trials:
             self.tell(trial)
         for name, study in self._studies.items():
+            for _ in study.get_trials(deepcopy=False, states=(OptunaState.WAITING,)):
+                study.ask()  # takes the waiting one, which the next trial would be mistaken for
             known = {trial.optuna_number for trial in trials if trial.arm == name}
             for frozen in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
                 if frozen.number not in known:

@@ -155,7 +155,7 @@ class Search:
 
     def _situation(self) -> Situation:
         return Situation(
-            trials=self.history.trials,
+            trials=self.history.attempts,
             remaining=self.history.remaining,
             costs={arm.name: self.history.cost(arm) for arm in self.plan.arms},
             best_rates=self.history.best_rates(),

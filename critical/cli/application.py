@@ -30,7 +30,8 @@ def _status(arguments: list[str]) -> int:
     try:
         status = app(args=arguments, standalone_mode=False, prog_name="critical")
     except typer.TyperException as error:
-        say(f"critical: {error.format_message().rstrip('.')}: see critical --help")
+        message = " ".join(error.format_message().split()).rstrip(".")
+        say(f"critical: {message or 'no command was given'}: see critical --help")
         return 2
     except typer.Abort:
         return 130

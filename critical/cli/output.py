@@ -26,7 +26,9 @@ class Output:
         """Print Rich renderables on standard output."""
         from rich.console import Console
 
-        console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+        # A stored reason may hold anything, brackets too: it is text and never markup.
+        width = None if sys.stdout.isatty() else 110
+        console = Console(width=width, highlight=False, markup=False, emoji=False)
         for renderable in renderables:
             console.print(renderable)
 

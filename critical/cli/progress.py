@@ -70,7 +70,7 @@ def summary_line(search: Search, seconds: float) -> str:
     ended = sum(t.state is TrialState.COMPLETED for t in history.trials)
     spent = format_amount(history.spent, history.budget.unit)
     parts = [
-        f"{seconds // 60:.0f}:{seconds % 60:02.0f}",
+        f"{int(seconds) // 60}:{int(seconds) % 60:02}",
         f"{ended} trials completed, {len(history.running)} running",
         f"{spent} of {history.budget}",
     ]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from critical.api import run_prepared
-from critical.budget import format_amount
+from critical.budget import format_amount, unit_size
 from critical.cli.output import Output, fail, say, stdout_to_stderr
 from critical.cli.progress import Progress
 from critical.cli.tables import plan_view, recommendation_view
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 def print_plan(options: SearchOptions, output: Output) -> None:
     """Print what a search would do; store and start nothing."""
-    prepared = prepare_search(options)
-    plan, _ = plan_search(prepared)
+    with stdout_to_stderr():
+        prepared = prepare_search(options)
+        plan, _ = plan_search(prepared)
     if output.as_json:
-        budget = {"unit": prepared.budget.unit, "total": prepared.budget.amount}
+        unit = prepared.budget.unit
+        budget = {"unit": unit, "total": prepared.budget.amount / unit_size(unit)}
         output.document({"study": prepared.name, "budget": budget, "plan": plan.to_document()})
     else:
         output.show(*plan_view(plan, prepared.name, prepared.budget))
@@ -32,10 +34,9 @@ def print_plan(options: SearchOptions, output: Output) -> None:
 
 def run_and_print(options: SearchOptions, output: Output) -> None:
     """Run a search to its end, or take it up, and print the recommendation."""
-    prepared = prepare_search(options)
     try:
         with stdout_to_stderr():
-            document = run_prepared(prepared, _shown)
+            document = run_prepared(prepare_search(options), _shown)
     except KeyboardInterrupt:
         fail("interrupted: what was completed is stored, and the same command goes on", 1)
     if output.as_json:
@@ -63,4 +64,5 @@ def error_console() -> Console:
 
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 110)
+    width = None if sys.stderr.isatty() else 110
+    return Console(stderr=True, width=width, highlight=False, markup=False, emoji=False)

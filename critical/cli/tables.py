@@ -42,7 +42,8 @@ def studies_table(studies: Sequence[StudySummary]) -> Table:
     for one in studies:
         study, counts, latest = one.study, one.counts, one.latest
         unit = study.budget_unit
-        spent = counts.completed + counts.diverged if unit == "trials" else one.spent_seconds
+        ended = counts.completed + counts.diverged + counts.stopped
+        spent = ended if unit == "trials" else one.spent_seconds
         table.add_row(
             study.name,
             study.state.value,
