@@ -175,6 +175,22 @@ def _run(
     return Run(gamma, rate, width, "target", seed, gamma == REFERENCE, curve)
 
 
+def simulate(
+    trials: int, seed: tuple[int, int], ladder: Sequence[float] = ()
+) -> tuple[Surface, list[Run], PosteriorSpec, np.random.Generator]:
+    """Run the search of one seed; its posterior is asked of what is left of the generator."""
+    rng = np.random.default_rng([seed[0], trials, seed[1]])
+    surface = random_surface(rng)
+    runs = search(surface, trials, rng, ladder)
+    spec = PosteriorSpec(
+        INTERVAL,
+        REFERENCE,
+        target_width=DESIGNS[trials][-1] * 2**TARGET_OCTAVES,
+        ladder=tuple(ladder),
+    )
+    return surface, runs, spec, rng
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Of one γ* against the truth."""
@@ -235,15 +251,7 @@ def main() -> None:
         targets: list[Outcome] = []
         seconds = []
         for index in range(options.searches):
-            rng = np.random.default_rng([options.seed, trials, index])
-            surface = random_surface(rng)
-            runs = search(surface, trials, rng, options.ladder)
-            spec = PosteriorSpec(
-                INTERVAL,
-                REFERENCE,
-                target_width=DESIGNS[trials][-1] * 2**TARGET_OCTAVES,
-                ladder=tuple(options.ladder),
-            )
+            surface, runs, spec, rng = simulate(trials, (options.seed, index), options.ladder)
             start = time.perf_counter()
             record = compute(runs, spec, rng)
             seconds.append(time.perf_counter() - start)

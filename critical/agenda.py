@@ -116,8 +116,10 @@ def next_confirmation(
             (confirmation.gamma, confirmation.learning_rate),
         )
         for gamma, rate in sides:
-            found = [t for t in _of(now.trials, arm, Role.CONFIRMATION, seed) if t.gamma == gamma]
-            if _due(found) and _pays(arm, now):
+            ran = _of(now.trials, arm, Role.CONFIRMATION, seed)
+            found = [trial for trial in ran if trial.gamma == gamma]
+            # Half a pair confirms nothing: none is begun that could not be ended.
+            if _due(found) and _pays(arm, now, times=1 if ran else 2):
                 return Intent(arm, Role.CONFIRMATION, seed, gamma, rate)
             waiting |= any(trial.state is TrialState.RUNNING for trial in found)
     return Signal.WAIT if waiting else Signal.DONE
@@ -172,5 +174,5 @@ def _given_up(found: Sequence[TrialRecord]) -> bool:
     return sum(t.state is TrialState.FAILED for t in found) >= ATTEMPTS
 
 
-def _pays(arm: Arm, now: Situation) -> bool:
-    return now.remaining > 0 and (now.costs[arm.name] or 0.0) <= now.remaining
+def _pays(arm: Arm, now: Situation, times: int = 1) -> bool:
+    return now.remaining > 0 and times * (now.costs[arm.name] or 0.0) <= now.remaining

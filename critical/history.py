@@ -152,7 +152,10 @@ class History:
         return 1.0 if self.budget.counts_trials else self.seconds(arm) or None
 
     def seconds(self, arm: Arm) -> float:
-        """Predict a trial's device-seconds: the median of those completed, else the plan's."""
+        """Predict a trial's device-seconds: the upper quartile of those completed, else the plan's.
+
+        The upper one, for what is reserved in vain comes back when the trial settles.
+        """
         completed = [
             trial.device_seconds
             for trial in self._trials.values()
@@ -160,7 +163,7 @@ class History:
             and trial.state is TrialState.COMPLETED
             and trial.device_seconds is not None
         ]
-        return float(np.median(completed)) if completed else arm.trial_cost or 0.0
+        return float(np.quantile(completed, 0.75)) if completed else arm.trial_cost or 0.0
 
     def _fail_orphans(self) -> None:
         """Fail what a dead driver left running, charged to its last measurement."""

@@ -16,6 +16,7 @@ from critical.errors import OptionError
 
 DEFAULT_STORAGE = "sqlite:///critical.db"
 DEFAULT_INTERVAL = (0.3, 1.2)
+_INTERVAL = "write two γ at least 0.1 apart between 0 and 3, as in 0.3,1.2"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -50,10 +51,20 @@ class SearchOptions(BaseModel):
     ray_address: str | None = None
     work_dir: Path = Path("critical-work")
 
-    @field_validator("widths", "interval", "lr", mode="before")
+    @field_validator("widths", "lr", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
+        if isinstance(value, int | float):  # as critical.toml may write a single one
+            return (value,)
         return _numbers(value) if isinstance(value, str) else value
+
+    @field_validator("interval", mode="before")
+    @classmethod
+    def _pair(cls, value: object) -> object:
+        numbers = _numbers(value) if isinstance(value, str) else value
+        if isinstance(numbers, tuple | list) and len(numbers) != 2:
+            raise ValueError(_INTERVAL)
+        return numbers
 
     @field_validator("budget")
     @classmethod
@@ -84,7 +95,7 @@ class SearchOptions(BaseModel):
     def _interval(cls, value: tuple[float, float]) -> tuple[float, float]:
         low, high = value
         if not (math.isfinite(low + high) and low >= 0 and low + 0.1 <= high <= 3):
-            raise ValueError("write two γ at least 0.1 apart between 0 and 3, as in 0.3,1.2")
+            raise ValueError(_INTERVAL)
         return value
 
     @field_validator("lr")

@@ -51,7 +51,9 @@ def recommend(store: Store, study: StudyRecord, at: Target | int | None = None) 
     if at is None and study.target is not None:
         model = Target.from_document(study.target)
     width = at.width if isinstance(at, Target) else at
-    found = posterior.target if width is None else _at(posterior, width, study)
+    found = posterior.target
+    if width is not None and (found is None or width != found.width):
+        found = _at(posterior, width, study)
     widest = max(posterior.scales, key=lambda scale: (scale.learned, scale.width))
     star = found.gamma_star if found is not None else widest.gamma_star
     trials = store.trials(study.id)
@@ -174,8 +176,22 @@ def _conditions(
             f"prior-dominated at width {found.width}: with twice the slope's sd the interval is "
             f"{low:.2f}–{high:.2f}"
         )
+    if found is not None:
+        said += _skew(found.gamma_star)
     if found is not None and found.truncated > 0.01:
         said.append(f"{found.truncated:.0%} of draws lay outside the interval and were truncated")
     if gain is None and Plan.from_document(study.plan).pairs:
         said.append("not confirmed on fresh seeds yet")
     return said
+
+
+def _skew(star: GammaStar) -> list[str]:
+    """Say where the plateau lies if γ*'s median is not in it."""
+    low, high = star.plateau
+    if low <= star.median <= high:
+        return []
+    side, cheaper = ("above", "large") if star.median < low else ("below", "small")
+    return [
+        f"the plateau {low:.2f}–{high:.2f} lies {side} the median of γ*: a γ too {cheaper} is "
+        "expected to cost less share than one too far the other way"
+    ]

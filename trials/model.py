@@ -41,6 +41,12 @@ class ModelShape:
     tied: bool = False
     longest: int = 256
 
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"{self.heads} heads do not divide the width {self.width} into an even dimension"
+            )
+
 
 class Attention(nn.Module):
     """Causal self-attention with rotary positions."""

@@ -13,9 +13,9 @@ from critical.trials.training import ProxyTraining, TrainingRecipe
 
 _WARM_UP = 2
 """Steps after the first one that are not counted."""
-_FEWEST, _MOST = 6, 40
+_FEWEST, _MOST = 6, 60
 """Single steps whose median is taken; where they are short, as many as fit into ``_ENOUGH``."""
-_ENOUGH_SECONDS = 0.3
+_ENOUGH_SECONDS = 0.6
 _EVALUATIONS = 2
 """The first one of a process may take twice as long as all others: the shorter one counts."""
 _TINY = Scale(width=8, depth=1, heads=1, tokens=1)

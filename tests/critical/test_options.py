@@ -1,0 +1,151 @@
+"""Options: which source wins, and what the refusals say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from critical.errors import BudgetError, OptionError
+from critical.options import DEFAULT_STORAGE, SearchOptions, load_options, resolve_storage
+
+BUDGET = {"budget": "20trials"}
+
+
+def toml(folder: Path, text: str) -> Path:
+    """Write a critical.toml."""
+    path = folder / "critical.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_budget_alone_is_enough() -> None:
+    """Everything else has a default."""
+    options = load_options(BUDGET, {}, None)
+    assert options.interval == (0.3, 1.2)
+    assert options.storage == DEFAULT_STORAGE
+    assert options.target is None
+    assert options.sampler == "gp"
+
+
+def test_the_command_line_wins_over_environment_and_file(tmp_path: Path) -> None:
+    """Flags, then environment, then file; None on the command line was not given."""
+    config = toml(tmp_path, 'budget = "9trials"\nstorage = "sqlite:///file.db"\nseed = 4\n')
+    environment = {"CRITICAL_STORAGE": "sqlite:///environment.db"}
+    given = load_options({**BUDGET, "storage": "sqlite:///flag.db"}, environment, config)
+    assert (given.budget, given.storage, given.seed) == ("20trials", "sqlite:///flag.db", 4)
+    assert load_options({"storage": None}, environment, config).storage.endswith("environment.db")
+    assert load_options({}, {}, config).storage.endswith("file.db")
+
+
+def test_a_file_may_use_dashes_lists_and_single_numbers(tmp_path: Path) -> None:
+    """Options are named as on the command line or as in Python, in TOML's types or as text."""
+    config = toml(
+        tmp_path,
+        'budget = "9trials"\nweight-decay = 0.2\nslope_sd = 0.05\nwidths = [128, 64]\n'
+        'lr = 2e-3\ninterval = "0.4,1"\n',
+    )
+    options = load_options({}, {}, config)
+    assert options.weight_decay == 0.2
+    assert options.slope_sd == 0.05
+    assert options.widths == (64, 128)
+    assert options.lr == (2e-3,)
+    assert options.interval == (0.4, 1)
+
+
+def test_ladders_are_sorted_and_freed_of_repetition() -> None:
+    """Order and repetition mean nothing."""
+    options = load_options({**BUDGET, "widths": "64,32,64", "lr": "4e-3,1e-3"}, {}, None)
+    assert options.widths == (32, 64)
+    assert options.lr == (1e-3, 4e-3)
+
+
+def test_options_are_frozen() -> None:
+    """Nobody deeper changes what the user asked for."""
+    with pytest.raises(ValueError, match="frozen"):
+        load_options(BUDGET, {}, None).seed = 3
+
+
+def test_no_budget_says_which_to_write() -> None:
+    """A search without a budget is refused."""
+    with pytest.raises(OptionError, match=r"no budget was given: write --budget 64gpu-h"):
+        load_options({}, {}, None)
+
+
+def test_the_budgets_own_sentence_is_kept() -> None:
+    """The options do not wrap what parse_budget says."""
+    with pytest.raises(BudgetError, match=r"^budget '64' has no unit"):
+        load_options({"budget": "64"}, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("interval", "0.3", r"--interval '0.3' is not allowed: write two γ at least 0.1 apart"),
+        ("interval", "0.3,0.35", r"write two γ at least 0.1 apart"),
+        ("interval", "1.2,0.3", r"write two γ at least 0.1 apart"),
+        ("interval", "0.3,0.6,1.2", r"write two γ at least 0.1 apart"),
+        ("interval", "0.3,inf", r"write two γ at least 0.1 apart"),
+        ("interval", "nan,1", r"write two γ at least 0.1 apart"),
+        ("interval", "low,high", r"'low,high' is not a list of numbers"),
+        ("widths", "30", r"--widths \(30,\) is not allowed: write multiples of 8|multiples of 8"),
+        ("widths", "32.5", r"valid integer"),
+        ("widths", "", r"--widths '' is not allowed: '' is not a list of numbers"),
+        ("lr", "0", r"write one learning rate, or a ladder"),
+        ("lr", "1e-3,nan", r"write one learning rate, or a ladder"),
+        ("seed", -1, r"--seed -1 is not allowed"),
+        ("batch", 8, r"--batch 8 is not allowed"),
+        ("tokens", 0, r"--tokens 0 is not allowed"),
+        ("workers", -1, r"--workers -1 is not allowed"),
+        ("weight_decay", float("nan"), r"--weight-decay nan is not allowed"),
+        ("slope_sd", 0.0, r"--slope-sd 0.0 is not allowed"),
+        ("precision", 1.0, r"--precision 1.0 is not allowed"),
+        ("sampler", "cma", r"--sampler 'cma' is not allowed: input should be 'gp' or 'random'"),
+        ("convention", "fan_out", r"--convention 'fan_out' is not allowed"),
+        ("study", "a b", r"--study 'a b' is not allowed: use letters, digits"),
+        ("study", "../x", r"--study '\.\./x' is not allowed"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_option(option: str, value: object, message: str) -> None:
+    """The message names the option as it is typed, the value, and what is allowed."""
+    with pytest.raises(OptionError, match=message):
+        load_options({**BUDGET, option: value}, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('budget = "9trials"\ncolour = "red"', r"'colour' is no option of search: see critical search --help"),
+        ("budget = 5", r"--budget 5 is not allowed"),
+        ("budget =", r"is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """Unknown options, wrong types and broken TOML are told apart."""
+    with pytest.raises(OptionError, match=message):
+        load_options({}, {}, toml(tmp_path, text))
+
+
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
+    """The path is in the message."""
+    with pytest.raises(OptionError, match=r"gone.toml cannot be read: No such file"):
+        load_options({}, {}, tmp_path / "gone.toml")
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe")
+    with pytest.raises(OptionError, match=r"binary.toml is not TOML"):
+        load_options({}, {}, binary)
+
+
+def test_the_store_of_other_commands_is_found_likewise() -> None:
+    """As given, else the environment's, else the default."""
+    environment = {"CRITICAL_STORAGE": "sqlite:///b.db"}
+    assert resolve_storage("sqlite:///a.db", environment) == "sqlite:///a.db"
+    assert resolve_storage(None, environment) == "sqlite:///b.db"
+    assert resolve_storage(None, {}) == DEFAULT_STORAGE
+
+
+def test_unknown_names_are_refused_from_python_too() -> None:
+    """A misspelt option never passes unnoticed."""
+    with pytest.raises(OptionError, match=r"'with' is no option"):
+        load_options({**BUDGET, "with": 1}, {}, None)
+    assert SearchOptions(**BUDGET).seed == 0

@@ -1,0 +1,185 @@
+"""The plan: never dearer than its budget, every scale in it, and its refusals."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from critical.budget import Budget, parse_budget
+from critical.errors import BudgetError
+from critical.plan import TIERS, TRAINABLE_WIDTHS, Plan, Request, Tier, make_plan, scale_at
+from critical.target import read_target
+from critical.trials import Scale
+
+REQUEST = Request(
+    budget=Budget(200, "trials"),
+    target=None,
+    widths=None,
+    ladder=None,
+    tokens=None,
+    seed=0,
+    reference_gamma=0.5,
+    device="cpu",
+    workers=0,
+    own_trainable=False,
+)
+
+
+def seconds(speed: float) -> Callable[[Scale], float]:
+    """A clock: device-seconds of a trial, growing with its width and tokens."""
+    return lambda scale: speed * scale.width * scale.tokens / 1e7
+
+
+requests = st.builds(
+    replace,
+    st.just(REQUEST),
+    widths=st.none() | st.sets(st.sampled_from((16, 32, 64, 96, 128)), min_size=1).map(sorted),
+    ladder=st.none() | st.sets(st.sampled_from((1e-3, 2e-3, 4e-3)), min_size=1).map(tuple),
+    tokens=st.none() | st.integers(1_000, 10**7),
+    seed=st.integers(0, 1000),
+    own_trainable=st.booleans(),
+)
+
+
+@given(requests, st.floats(1, 1e6), st.floats(1e-3, 1e2))
+def test_a_plan_never_costs_more_than_its_budget(
+    request: Request, amount: float, speed: float
+) -> None:
+    """Either the least that the plan does can be paid, or there is no plan."""
+    request = replace(request, budget=Budget(amount, "cpu-s"))
+    try:
+        plan = make_plan(request, seconds(speed))
+    except BudgetError:
+        return
+    assert 0 < plan.cost <= amount
+
+
+@given(requests, st.integers(1, 2000))
+def test_every_wanted_width_has_its_arm(request: Request, count: int) -> None:
+    """No width that was asked for is left out, however poor the budget."""
+    request = replace(request, budget=Budget(count, "trials"))
+    try:
+        plan = make_plan(request, None)
+    except BudgetError:
+        return
+    widths = [arm.scale.width for arm in plan.arms]
+    assert widths == sorted(set(widths))
+    if request.widths is not None:
+        assert widths == list(request.widths)
+    elif request.own_trainable:
+        assert widths == list(TRAINABLE_WIDTHS)
+    # The references and at least 5 search trials of every arm, and the confirmation, fit.
+    least = len(widths) * (len(plan.rungs) + len(plan.seeds) - 1 + 5) + 2 * plan.pairs
+    assert least <= plan.cost <= count
+    assert plan.ladder == (request.ladder or plan.ladder)
+    assert plan.seeds[0] == request.seed
+
+
+@given(requests, st.floats(1e-3, 1e2))
+def test_the_minimum_that_is_named_is_enough(request: Request, speed: float) -> None:
+    """A user who types what the message says gets a plan."""
+    request = replace(request, budget=Budget(1e-9, "cpu-s"))
+    with pytest.raises(BudgetError, match=r"is under the minimum of this search") as caught:
+        make_plan(request, seconds(speed))
+    found = re.search(r"write --budget (\S+)$", str(caught.value))
+    assert found is not None
+    make_plan(replace(request, budget=parse_budget(found[1])), seconds(speed))
+
+
+def test_too_few_trials_name_the_least() -> None:
+    """The user's own trial at three widths takes six trials at each."""
+    request = replace(REQUEST, budget=Budget(17, "trials"), own_trainable=True)
+    with pytest.raises(BudgetError, match=r"budget 17trials is under.*write --budget 18trials"):
+        make_plan(request, None)
+    assert make_plan(replace(request, budget=Budget(18, "trials")), None).cost == 18
+
+
+def test_a_richer_budget_buys_a_richer_plan() -> None:
+    """Tiers are climbed one by one, and their cost grows."""
+    poor, rich = (
+        make_plan(replace(REQUEST, budget=Budget(amount, "cpu-s")), seconds(1.0))
+        for amount in (60, 60_000)
+    )
+    assert len(rich.arms) > len(poor.arms)
+    assert rich.pairs > poor.pairs == 0
+    costs = [tier.cost(lambda width, factor: width**2 * factor) for tier in TIERS]
+    assert costs == sorted(costs)
+
+
+def test_no_scale_is_timed_that_cannot_be_paid() -> None:
+    """The clock is asked for the chosen tier's scales and at most the next one's."""
+    timed: set[int] = set()
+
+    def clock(scale: Scale) -> float:
+        timed.add(scale.width)
+        return seconds(1.0)(scale)
+
+    make_plan(replace(REQUEST, budget=Budget(60, "cpu-s")), clock)
+    assert max(timed) <= 64
+
+
+def test_one_cpu_minute_still_plans() -> None:
+    """The poorest tier is narrow and says what that costs."""
+    plan = make_plan(replace(REQUEST, budget=parse_budget("1cpu-min")), seconds(10.0))
+    assert [arm.scale.width for arm in plan.arms] == [16]
+    assert any("conditional on learning rate" in note for note in plan.notes)
+    assert any("one seed only" in note for note in plan.notes)
+    assert any("no confirmation" in note for note in plan.notes)
+
+
+def test_a_tier_costs_its_references_search_and_confirmation() -> None:
+    """(k + s − 1 + n) trials a scale, and two a pair on the widest."""
+    tier = Tier((32, 64), 1, 3, 2, 12, 2)
+    assert tier.cost(lambda width, factor: width) == (32 + 64) * 16 + 4 * 64
+
+
+def test_own_trials_have_no_ladder_unless_given() -> None:
+    """A trial that chooses its own learning rate has a single rung, None."""
+    own = replace(REQUEST, own_trainable=True)
+    assert make_plan(own, None).rungs == (None,)
+    assert make_plan(replace(own, ladder=(1e-3, 2e-3)), None).rungs == (1e-3, 2e-3)
+
+
+@given(st.integers(1, 5000))
+def test_the_built_in_ladder_is_a_factor_two_apart(count: int) -> None:
+    """Rungs differ as DESIGN.md wants it, up to their two digits."""
+    try:
+        ladder = make_plan(replace(REQUEST, budget=Budget(count, "trials")), None).ladder
+    except BudgetError:
+        return
+    for lower, upper in zip(ladder[:-1], ladder[1:], strict=True):
+        assert 1.9 < upper / lower < 2.1
+
+
+def test_proxies_have_the_targets_proportions(llama_config: Path) -> None:
+    """With a target no proxy is wider than it, and each is shaped like it."""
+    target = read_target(llama_config)
+    plan = make_plan(replace(REQUEST, budget=Budget(5000, "trials"), target=target), None)
+    assert max(arm.scale.width for arm in plan.arms) <= target.width
+    for arm in plan.arms:
+        assert arm.scale.width % arm.scale.heads == 0
+        assert 2 <= arm.scale.depth <= 4
+
+
+@given(st.integers(1, 512).map(lambda n: 8 * n), st.floats(0.25, 16))
+def test_default_shapes_are_valid(width: int, factor: float) -> None:
+    """Heads divide the width into even parts; wider proxies train on more tokens."""
+    scale = scale_at(width, factor, REQUEST)
+    assert scale.width % (2 * scale.heads) == 0
+    assert scale.tokens >= scale_at(8, factor, REQUEST).tokens
+    assert scale_at(width, factor, replace(REQUEST, tokens=5000)).tokens == 5000
+
+
+@given(requests, st.integers(60, 2000))
+def test_a_plan_survives_the_store(request: Request, count: int) -> None:
+    """Written as JSON and read back, it is equal, floats and tuples included."""
+    plan = make_plan(replace(request, budget=Budget(count, "trials")), None)
+    assert Plan.from_document(json.loads(json.dumps(plan.to_document()))) == plan
+    assert [plan.arm(arm.name) for arm in plan.arms] == list(plan.arms)

@@ -1,0 +1,56 @@
+"""How long a run will take, against how long it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+
+from critical.trials import ProxyRun, Scale
+from critical.trials.timing import trial_seconds
+from critical.trials.training import ProxyTraining, TrainingRecipe
+
+
+def test_parts_add_up_to_the_horizon(
+    recipe: TrainingRecipe,
+    tiny: Callable[..., ProxyRun],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Overhead once, a median step for every step, an evaluation for each; on a clock of our own."""
+    now = [0.0]
+    steps = count()
+
+    def advance(self: ProxyTraining, step: int) -> None:
+        now[0] += 30.0 if next(steps) == 5 else 1.0  # one slow step is not the median
+
+    def measure(self: ProxyTraining, step: int) -> None:
+        now[0] += 2.0
+
+    monkeypatch.setattr(ProxyTraining, "advance", advance)
+    monkeypatch.setattr(ProxyTraining, "measure", measure)
+    monkeypatch.setattr(
+        "critical.trials.timing.time", SimpleNamespace(perf_counter=lambda: now[0])
+    )
+    run = tiny(scale=Scale(16, 1, 2, 100_000))
+    training = ProxyTraining(recipe, run)
+    timing = trial_seconds(recipe, run)
+    assert timing.trial_seconds == training.steps + 2 * recipe.evaluations
+    assert timing.spent_seconds == now[0]
+
+
+def test_the_prediction_is_near_a_real_run(
+    recipe: TrainingRecipe, tiny: Callable[..., ProxyRun]
+) -> None:
+    """Within a factor 3 here, where other processes may share the cores (15% on idle ones)."""
+    run = tiny(scale=Scale(32, 2, 2, 60_000))
+    started = time.perf_counter()
+    timing = trial_seconds(recipe, run)
+    spent = time.perf_counter() - started
+    started = time.perf_counter()
+    list(recipe(run))
+    real = time.perf_counter() - started
+    assert 1 / 3 < timing.trial_seconds / real < 3
+    assert 0 < timing.spent_seconds <= spent
