@@ -1,7 +1,7 @@
 """Whether our own Gaussian process earns its place beside BoTorch's, in one run.
 
     pip install botorch
-    python benchmarks/surrogates.py --searches 60
+    python benchmarks/surrogates.py --searches 150
 
 The searches are those of ``posterior_calibration.py``. On each, every model is fitted to the same
 outputs (arcsin √R, log₂ ρ, log loss) at the same observations and drawn jointly at the same
@@ -11,7 +11,8 @@ octaves wider, is Critical's own code. The models:
     ours      seed effect, level per scale, Student-t noise, hyperparameters integrated over
     botorch   SingleTaskGP: Matérn-5/2 ARD with its dimension-scaled priors, inputs normalized,
               outcomes standardized, noise inferred, hyperparameters at their mode
-    robust    the same as RobustRelevancePursuitSingleTaskGP, which finds outliers
+    robust    the same as RobustRelevancePursuitSingleTaskGP, which finds outliers; only when
+              asked for by --models, as one search takes it from ten seconds to minutes
 
 Printed a model: coverage of the 5–95% interval of γ* at each width and at the target; over the
 widths, its median size, the median |error| of γ*, the mean share lost and how much more that is
@@ -41,7 +42,7 @@ from critical.posterior import compute
 
 Array = NDArray[np.float64]
 
-OURS = "ours"
+OURS, BESIDE = "ours", ("botorch", "robust")
 MISSING = "BoTorch is not installed, and this benchmark compares with it: pip install botorch"
 
 
@@ -82,8 +83,8 @@ def models() -> dict[str, Model]:
         raise SystemExit(MISSING) from error
     return {
         OURS: Model(gaussian_process.fit, gaussian_process.draw),
-        "botorch": Model(_botorch_fit(SingleTaskGP), _botorch_draw),
-        "robust": Model(_botorch_fit(RobustRelevancePursuitSingleTaskGP), _botorch_draw),
+        BESIDE[0]: Model(_botorch_fit(SingleTaskGP), _botorch_draw),
+        BESIDE[1]: Model(_botorch_fit(RobustRelevancePursuitSingleTaskGP), _botorch_draw),
     }
 
 
@@ -165,13 +166,12 @@ def _row(name: str, results: Sequence[Result], ours: Sequence[Result]) -> str:
 def main() -> None:
     """Print one table a size of search."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--searches", type=int, default=60, help="at least 2 (default: 60)")
+    parser.add_argument("--searches", type=int, default=150, help="at least 2 (default: 150)")
     parser.add_argument("--sizes", type=int, nargs="+", choices=sorted(DESIGNS), default=[20, 60])
-    parser.add_argument("--models", nargs="+", metavar="NAME", help="beside ours (default: all)")
+    parser.add_argument("--models", nargs="+", choices=BESIDE, default=BESIDE[:1])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     every = models()
-    chosen = {name: every[name] for name in every if name in (options.models or every)}
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)  # BoTorch starts a failed fit anew from its priors.
     warnings.simplefilter("ignore")
@@ -179,8 +179,8 @@ def main() -> None:
     for trials in options.sizes:
         seeds = [(options.seed, index) for index in range(options.searches)]
         results = {
-            name: [run(model, trials, seed) for seed in seeds]
-            for name, model in {OURS: every[OURS], **chosen}.items()
+            name: [run(every[name], trials, seed) for seed in seeds]
+            for name in (OURS, *options.models)
         }
         print(f"{trials} trials, {options.searches} searches; coverage of 90% intervals by width")
         widths = " ".join(f"{width:>6}" for width in DESIGNS[trials])

@@ -63,6 +63,8 @@ def check_identity(study: StudyRecord, identity: Mapping[str, Any], place: str) 
 
 
 def _shown(name: str, value: Any) -> str:  # noqa: ANN401  # any JSON
+    if name == "unit":
+        return f"a budget in {value}"
     if name == "target":
         return (
             "no target"

@@ -91,14 +91,13 @@ class Search:
 
     def next(self) -> Assignment | Signal:
         """Choose, enter and reserve the next trial, or say to wait or that nothing is left."""
-        now = self._situation()
-        intent = agenda.next_reference(self.plan, now)
-        if intent is not None:
-            return self._start(intent)
-        found = agenda.next_search(self.plan, now)
-        if found is Signal.DONE:
-            found = Signal.WAIT if self.history.running else self._next_confirmation(now)
+        found = self._choose()
         return self._start(found) if isinstance(found, Intent) else found
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to run."""
+        return self._choose() is Signal.DONE
 
     def record(self, number: int, watched: Watched) -> None:
         """Store a measurement of a running trial."""
@@ -152,6 +151,15 @@ class Search:
         self._failures += 1
         if self._failures >= MOST_FAILURES_IN_A_ROW:
             raise RunError(f"{self._failures} trials in a row have failed, the last with {failure}")
+
+    def _choose(self) -> Intent | Signal:
+        now = self._situation()
+        found: Intent | Signal = Signal.DONE
+        if self._confirmation is None:
+            found = agenda.next_reference(self.plan, now) or agenda.next_search(self.plan, now)
+            if found is Signal.DONE and self.history.running:
+                found = Signal.WAIT
+        return self._next_confirmation(now) if found is Signal.DONE else found
 
     def _situation(self) -> Situation:
         return Situation(

@@ -62,7 +62,8 @@ def evaluation_steps(steps: int, evaluations: int) -> frozenset[int]:
     first = max(1, steps // 100)
     chosen: list[int] = []
     for index in range(count):
-        wanted = round(first * (steps / first) ** (index / max(1, count - 1)))
+        to_the_end = (count - 1 - index) / max(1, count - 1)
+        wanted = round(steps * (first / steps) ** to_the_end)
         lowest = chosen[-1] + 1 if chosen else 1
         chosen.append(min(max(wanted, lowest), steps - (count - 1 - index)))
     return frozenset(chosen)

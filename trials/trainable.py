@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from ray import tune
@@ -28,8 +27,7 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]  # ray ships no types
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start another trial in the same process, after closing the one that was stopped."""
-        with suppress(Exception):  # what a stopped trial's ``finally`` raises is not the next one's
-            self.cleanup()
+        self.cleanup()
         self._start(new_config)
         return True
 

@@ -115,7 +115,7 @@ def test_a_wrong_value_is_named_with_its_option(option: str, value: object, mess
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('budget = "9trials"\ncolour = "red"', r"'colour' is no option of search: see critical search --help"),
+        ('budget = "9trials"\ncolour = "red"', r"'colour' is no option of search: see critical"),
         ("budget = 5", r"--budget 5 is not allowed"),
         ("budget =", r"is not TOML"),
     ],

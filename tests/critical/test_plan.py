@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,7 @@ def test_the_built_in_ladder_is_a_factor_two_apart(count: int) -> None:
         ladder = make_plan(replace(REQUEST, budget=Budget(count, "trials")), None).ladder
     except BudgetError:
         return
-    for lower, upper in zip(ladder[:-1], ladder[1:], strict=True):
+    for lower, upper in pairwise(ladder):
         assert 1.9 < upper / lower < 2.1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 import torch
@@ -93,5 +94,5 @@ def test_evaluations_are_log_spaced() -> None:
     """From 1% of the run, each about as many times later than the one before."""
     looks = sorted(evaluation_steps(100_000, 40))
     assert looks[0] == 1000
-    ratios = [after / before for before, after in zip(looks, looks[1:], strict=False)]
+    ratios = [after / before for before, after in pairwise(looks)]
     assert ratios == pytest.approx([100 ** (1 / 39)] * 39, rel=2e-3)

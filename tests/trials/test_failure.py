@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from critical.trials.failure import describe
+from critical.trials.watch import ContractError
 
 
 def raised(error: BaseException) -> BaseException:
@@ -31,3 +32,8 @@ def test_an_exception_without_a_message(error: BaseException) -> None:
     """Its type alone stands before the place."""
     found = describe(raised(error))
     assert found.startswith(f"{type(error).__name__} (test_failure.py, line ")
+
+
+def test_a_broken_contract_is_its_sentence() -> None:
+    """The place of the check is ours and helps nobody."""
+    assert describe(raised(ContractError("yield at least 20"))) == "yield at least 20"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from critical.trials.initialization import (
+    RESIDUAL_PROJECTION,
     Matrix,
     equivalent_gamma,
     gamma_std,
@@ -143,6 +144,26 @@ def test_the_width_convention_divides_residual_projections(gamma: float) -> None
         assert is_drawn_with(matrix.std, model.get_parameter(matrix.name))
 
 
+@pytest.mark.parametrize(
+    ("name", "residual"),
+    [
+        ("model.layers.0.self_attn.o_proj.weight", True),
+        ("transformer.h.0.mlp.c_proj.weight", True),
+        ("model.decoder.layers.0.fc2.weight", True),
+        ("gpt_neox.layers.0.attention.dense.weight", True),
+        ("transformer.h.0.self_attention.dense.weight", True),
+        ("transformer.h.0.mlp.dense_4h_to_h.weight", True),
+        ("model.layers.0.mlp.up_proj.weight", False),
+        ("model.decoder.layers.0.fc1.weight", False),
+        ("pooler.dense.weight", False),
+        ("lm_head.weight", False),
+    ],
+)
+def test_residual_projections_are_known_by_name(name: str, residual: bool) -> None:
+    """Under the names of Llama, GPT-2, OPT, GPT-NeoX, Falcon and BLOOM."""
+    assert bool(RESIDUAL_PROJECTION.search(name)) == residual
+
+
 def test_the_width_convention_needs_width_and_depth() -> None:
     """The message names both."""
     with pytest.raises(ValueError, match=r"'width' needs width= and depth="):
@@ -194,7 +215,7 @@ def test_a_gain_of_no_norm_is_one() -> None:
 
 
 def test_gemma_and_gpt2_of_transformers() -> None:
-    """Gemma's own norm has gain 1; Conv1D is known by its input dimension, though it is [in, out]."""
+    """Gemma's own norm has gain 1; Conv1D is known by its input dimension, its first one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         from transformers import GPT2Config, GPT2LMHeadModel

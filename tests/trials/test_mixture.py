@@ -29,7 +29,9 @@ def mixture(corpus: Corpus) -> Mixture:
 def same(one: list[Group], other: list[Group]) -> bool:
     """Whether two batches hold the same tokens and targets."""
     return all(
-        a.source == b.source and torch.equal(a.tokens, b.tokens) and torch.equal(a.targets, b.targets)
+        a.source == b.source
+        and torch.equal(a.tokens, b.tokens)
+        and torch.equal(a.targets, b.targets)
         for a, b in zip(one, other, strict=True)
     )
 
@@ -88,7 +90,7 @@ def test_held_out_items_hold_held_out_pairs_only(mixture: Mixture) -> None:
 
     def pairs(group: Group) -> set[tuple[int, int]]:
         sequences = group.tokens.tolist()
-        return {tuple(token for token in row if token in (1, 2, 3, 4)) for row in sequences}  # type: ignore[misc]
+        return {tuple(token for token in row if token in (1, 2, 3, 4)) for row in sequences}
 
     validation = {group.source: group for group in mixture.validation()}
     assert pairs(validation["held_out"]) == held_out

@@ -19,7 +19,7 @@ def test_parts_add_up_to_the_horizon(
     tiny: Callable[..., ProxyRun],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Overhead once, a median step for every step, an evaluation for each; on a clock of our own."""
+    """Overhead once, a median step for every step, each evaluation; on a clock of our own."""
     now = [0.0]
     steps = count()
 
@@ -31,9 +31,7 @@ def test_parts_add_up_to_the_horizon(
 
     monkeypatch.setattr(ProxyTraining, "advance", advance)
     monkeypatch.setattr(ProxyTraining, "measure", measure)
-    monkeypatch.setattr(
-        "critical.trials.timing.time", SimpleNamespace(perf_counter=lambda: now[0])
-    )
+    monkeypatch.setattr("critical.trials.timing.time", SimpleNamespace(perf_counter=lambda: now[0]))
     run = tiny(scale=Scale(16, 1, 2, 100_000))
     training = ProxyTraining(recipe, run)
     timing = trial_seconds(recipe, run)

@@ -6,6 +6,7 @@ import math
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -85,7 +86,7 @@ def test_there_are_forty_evaluations_and_the_last_is_at_the_end(
     run = tiny(scale=Scale(16, 1, 2, tokens))
     seen = [m.tokens for m in recipe(run)]
     assert len(seen) == recipe.evaluations >= 40
-    assert all(before < after for before, after in zip(seen, seen[1:], strict=False))
+    assert all(before < after for before, after in pairwise(seen))
     per_step = seen[0]
     assert seen[-1] == per_step * ProxyTraining(recipe, run).steps
     if tokens > 40 * per_step:

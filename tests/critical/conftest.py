@@ -1,0 +1,73 @@
+"""Searches in process, with the real store, driven by trials in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from critical.options import SearchOptions
+from critical.preparation import Prepared, open_search, prepare_search
+from critical.search import Search
+from critical.storage.optuna_storage import optuna_storage
+from critical.storage.store import Store
+from critical.trials import Trainable
+from critical.trials.loading import parse_trainable
+
+Prepare = Callable[..., Prepared]
+Begin = Callable[..., Search]
+OptunaStudy = Callable[[str], optuna.Study]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store in a SQLite file."""
+    with Store.open(f"sqlite:///{tmp_path}/critical.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, analytic: str) -> Prepare:
+    """Prepare a search for the analytic trial, in process, from options that may be replaced."""
+
+    def prepared(**options: object) -> Prepared:
+        defaults: dict[str, object] = {
+            "budget": "9trials",
+            "study": "s",
+            "trainable": analytic,
+            "widths": (32,),
+            "workers": 0,
+            "sampler": "random",
+            "storage": f"sqlite:///{tmp_path}/critical.db",
+            "work_dir": tmp_path / "work",
+        }
+        return prepare_search(SearchOptions.model_validate(defaults | options))
+
+    return prepared
+
+
+@pytest.fixture
+def begin(store: Store, prepare: Prepare) -> Begin:
+    """Open a search in the store, as a new process would."""
+
+    def search(**options: object) -> Search:
+        return open_search(store, prepare(**options))
+
+    return search
+
+
+@pytest.fixture
+def train(analytic: str) -> Trainable:
+    """The analytic trial itself."""
+    return parse_trainable(analytic).load()
+
+
+@pytest.fixture
+def optuna_study(store: Store) -> Iterator[OptunaStudy]:
+    """Look into Optuna's study of an arm, as in ``s/w32/target``."""
+    storage = optuna_storage(store.url)
+    yield lambda name: optuna.load_study(study_name=name, storage=storage)
+    storage.remove_session()
+    storage.engine.dispose()

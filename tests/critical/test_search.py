@@ -1,0 +1,413 @@
+"""Whole searches in process: γ* found, nothing lost or repeated, whatever interrupts them."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from critical.agenda import CONFIRMATION_SEEDS, Signal
+from critical.driving import run_in_process
+from critical.errors import RunError
+from critical.options import SearchOptions
+from critical.preparation import open_search, prepare_search
+from critical.search import Assignment, Search
+from critical.storage.records import Role, TrialOutcome, TrialRecord, TrialState
+from critical.storage.store import Store
+from critical.trials import Measurement, ProxyRun, Trainable
+from critical.trials.watch import watch
+
+Begin = Callable[..., Search]
+OptunaStudy = Callable[[str], optuna.Study]
+OptunaState = optuna.trial.TrialState
+ARM = "s/w32/target"
+BUDGET = 60
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, analytic: str) -> Iterator[Search]:
+    """A search of 60 trials at three widths, as ``critical search`` would do it."""
+    folder = tmp_path_factory.mktemp("finished")
+    options = SearchOptions(
+        budget=f"{BUDGET}trials", trainable=analytic, workers=0, work_dir=folder / "work"
+    )
+    prepared = prepare_search(options)
+    with Store.open(f"sqlite:///{folder}/critical.db") as store:
+        search = open_search(store, prepared)
+        run_in_process(search, prepared.trainable)
+        yield search
+
+
+def critical_gamma(analytic: str, width: int) -> float:
+    """The analytic trial's own answer."""
+    spec = importlib.util.spec_from_file_location("analytic", analytic.rpartition(":")[0])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return float(module.critical_gamma(width))
+
+
+def test_gamma_star_is_found_at_every_width(finished: Search, analytic: str) -> None:
+    """Sixty trials find each width's γ* within 0.03, and say that it is resolved."""
+    assert finished.posterior is not None
+    assert [scale.width for scale in finished.posterior.scales] == [32, 64, 128]
+    for scale in finished.posterior.scales:
+        assert scale.gamma_star.median == pytest.approx(
+            critical_gamma(analytic, scale.width), abs=0.03
+        )
+        assert scale.gamma_star.verdict == "resolved"
+        assert scale.better > 0.9
+
+
+def test_the_whole_budget_is_spent_and_every_scale_searched_alike(finished: Search) -> None:
+    """All trials complete, and no scale has two search trials more than another."""
+    trials = finished.history.trials
+    assert len(trials) == BUDGET == finished.history.spent
+    assert finished.history.remaining == 0
+    assert all(trial.state is TrialState.COMPLETED for trial in trials)
+    counts = Counter(t.width for t in trials if t.role is Role.SEARCH)
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_references_run_first_and_once(finished: Search) -> None:
+    """Each scale's references, on every seed, come before its first search trial."""
+    for width in (32, 64, 128):
+        roles = [t.role for t in finished.history.trials if t.width == width]
+        count = roles.count(Role.REFERENCE)
+        assert count == len(finished.plan.seeds) == 2
+        assert roles[:count] == [Role.REFERENCE] * count
+
+
+def test_confirmation_is_on_fresh_seeds_of_the_widest_scale(finished: Search) -> None:
+    """The last runs are pairs at γ* and at the reference."""
+    last = finished.history.trials[-4:]
+    assert [t.role for t in last] == [Role.CONFIRMATION] * 4
+    assert {t.width for t in last} == {128}
+    assert [t.seed for t in last] == [CONFIRMATION_SEEDS + n for n in (0, 0, 1, 1)]
+    assert {t.gamma for t in last[::2]} == {0.5}
+    assert len({t.gamma for t in last[1::2]}) == 1
+
+
+def test_the_ledger_is_what_the_trials_took(finished: Search) -> None:
+    """Every trial has one charge, and nothing is held in the end."""
+    ledger = finished.history.ledger
+    took = [trial.device_seconds or 0.0 for trial in finished.history.trials]
+    assert ledger.spent_seconds == pytest.approx(math.fsum(took))
+    assert ledger.held_seconds == 0
+    charges = finished.history.store.charges(finished.history.study.id)
+    assert [charge.trial_number for charge in charges] == list(range(BUDGET))
+
+
+def test_a_posterior_is_stored_after_every_trial(finished: Search) -> None:
+    """The narrowing of γ* can be drawn, and its end is what the search says."""
+    store, study = finished.history.store, finished.history.study
+    steps = [step.trials for step in store.narrowing(study.id)]
+    assert steps == sorted(steps)
+    assert steps[-1] == BUDGET
+    assert store.latest_posterior(study.id) == finished.posterior
+
+
+def test_a_finished_search_has_nothing_left_to_do(finished: Search) -> None:
+    """Asked again, it neither starts nor repeats anything."""
+    assert finished.next() is Signal.DONE
+
+
+def after(count: int, train: Trainable, error: BaseException) -> Trainable:
+    """Return a trial that raises in the middle of its run number ``count``, from 0."""
+    started = iter(range(10**6))
+
+    def trial(run: ProxyRun) -> Iterator[Measurement]:
+        fatal = next(started) == count
+        for number, measurement in enumerate(train(run)):
+            if fatal and number == 10:
+                raise error
+            yield measurement
+
+    return trial
+
+
+def open_trials(study: optuna.Study) -> list[int]:
+    """Numbers of Optuna's trials that have not ended."""
+    states = (OptunaState.RUNNING, OptunaState.WAITING)
+    return [trial.number for trial in study.get_trials(states=states)]
+
+
+@pytest.mark.parametrize("count", [0, 4, 8])
+def test_an_interrupted_search_goes_on_where_it_stopped(
+    count: int, begin: Begin, train: Trainable, optuna_study: OptunaStudy
+) -> None:
+    """Completed trials are kept as they are, the interrupted one is charged, none runs twice."""
+    first = begin()
+    with pytest.raises(KeyboardInterrupt):
+        run_in_process(first, after(count, train, KeyboardInterrupt()))
+    stopped = first.history.trials[-1]
+    assert stopped.number == count
+    assert stopped.state is TrialState.STOPPED
+    assert stopped.reason == "interrupted"
+    curve = first.history.store.trial_measurements(stopped.id)
+    assert len(curve) == 10
+    assert stopped.device_seconds == curve[-1].device_seconds
+
+    second = begin()
+    assert second.history.trials == first.history.trials
+    run_in_process(second, train)
+    trials = second.history.trials
+    assert trials[: count + 1] == first.history.trials
+    assert len(trials) == 9 == second.history.spent
+    references = [t for t in trials if t.role is Role.REFERENCE and t.number != count]
+    assert len(references) == 1
+    assert open_trials(optuna_study(ARM)) == []
+    states = Counter(t.state for t in optuna_study(ARM).get_trials())
+    assert states == {OptunaState.COMPLETE: 8, OptunaState.PRUNED: 1}
+
+
+def record(search: Search, assignment: Assignment, train: Trainable, count: int) -> None:
+    """Run so many measurements of a trial, and leave it running."""
+    for _, watched in zip(range(count), watch(train, assignment.run), strict=False):
+        search.record(assignment.number, watched)
+
+
+def start(search: Search) -> Assignment:
+    """Take the next trial."""
+    assignment = search.next()
+    assert isinstance(assignment, Assignment)
+    return assignment
+
+
+def test_what_a_killed_driver_left_running_is_failed_and_tried_again(
+    begin: Begin, train: Trainable, optuna_study: OptunaStudy
+) -> None:
+    """Killed over and over in the same reference, a search still completes it in the end."""
+    for measured in (0, 5, 7):
+        killed = begin()
+        record(killed, start(killed), train, measured)
+    search = begin()
+    orphans = search.history.trials
+    assert [t.state for t in orphans] == [TrialState.FAILED] * 3
+    assert {t.reason for t in orphans} == {"the search was interrupted"}
+    for orphan, measured in zip(orphans, (0, 5, 7), strict=True):
+        curve = search.history.store.trial_measurements(orphan.id)
+        assert len(curve) == measured
+        assert orphan.device_seconds == (curve[-1].device_seconds if curve else 0.0)
+    assert [t.state for t in optuna_study(ARM).get_trials()] == [OptunaState.FAIL] * 3
+
+    run_in_process(search, train)
+    counts = search.history.store.counts(search.history.study.id)
+    assert (counts.completed, counts.failed, counts.running) == (9, 3, 0)
+    assert [t.role for t in search.history.trials].count(Role.REFERENCE) == 4
+
+
+def test_optuna_is_mended_from_the_rows(
+    begin: Begin, train: Trainable, optuna_study: OptunaStudy
+) -> None:
+    """Killed before a row, before a tell, or within an ask: Optuna learns what happened."""
+    search = begin()
+    told = start(search)
+    record(search, told, train, 48)
+    outcome = TrialOutcome(TrialState.COMPLETED, 1.0, None, 0.5, 0.0)
+    search.history.end(told.number, outcome)  # and not told
+    study = optuna_study(ARM)
+    study.ask()  # without a row
+    study.enqueue_trial({"gamma": 0.9})  # and not asked for
+    assert len(open_trials(study)) == 3
+
+    begin()
+    assert open_trials(study) == []
+    trials = study.get_trials()
+    assert [t.state for t in trials] == [
+        OptunaState.COMPLETE,
+        OptunaState.FAIL,
+        OptunaState.FAIL,
+    ]
+    assert trials[0].values == [0.5, 0.0]
+
+
+def test_rows_and_optuna_agree_on_what_was_tried(
+    begin: Begin, train: Trainable, optuna_study: OptunaStudy
+) -> None:
+    """After a crash within an ask, too, each row's γ is that of its Optuna trial."""
+    run_in_process(begin(), train)
+    optuna_study(ARM).enqueue_trial({"gamma": 0.9})
+    search = begin(budget="12trials")
+    run_in_process(search, train)
+    tried = optuna_study(ARM).get_trials()
+    for trial in search.history.trials:
+        assert trial.optuna_number is not None
+        assert tried[trial.optuna_number].params["gamma"] == trial.gamma
+
+
+def test_a_bigger_budget_extends_a_search(begin: Begin, train: Trainable) -> None:
+    """What is there is kept, and only the difference is run."""
+    first = begin()
+    run_in_process(first, train)
+    second = begin(budget="13trials")
+    run_in_process(second, train)
+    assert second.history.trials[:9] == first.history.trials
+    assert len(second.history.trials) == 13
+    gammas = [t.gamma for t in second.history.trials if t.role is Role.SEARCH]
+    assert len(set(gammas)) == len(gammas)
+
+
+def failing(run: ProxyRun) -> Iterator[Measurement]:
+    """A trial that raises, with what a terminal might take for markup."""
+    raise ValueError(f"no [/bold] at {run.scale.width}")
+    yield
+
+
+def test_three_failures_in_a_row_end_the_run(begin: Begin) -> None:
+    """The error says what the last one died of, and where."""
+    search = begin(widths=(32, 64), budget="20trials")
+    with pytest.raises(
+        RunError,
+        match=r"^3 trials in a row have failed, the last with ValueError: no \[/bold\] at 64 "
+        r"\(test_search.py, line \d+\)$",
+    ):
+        run_in_process(search, failing)
+    assert [t.state for t in search.history.trials] == [TrialState.FAILED] * 3
+    assert all(t.reason and t.reason.startswith("ValueError") for t in search.history.trials)
+    assert search.history.spent == 0
+
+
+def test_a_mended_trial_completes_the_search_that_it_failed(begin: Begin, train: Trainable) -> None:
+    """References that were given up are tried again by the next command."""
+    with pytest.raises(RunError, match="3 trials in a row"):
+        run_in_process(begin(widths=(32, 64), budget="20trials"), failing)
+    search = begin(widths=(32, 64), budget="20trials")
+    run_in_process(search, train)
+    counts = search.history.store.counts(search.history.study.id)
+    assert (counts.completed, counts.failed) == (20, 3)
+    assert search.posterior is not None
+    assert [scale.width for scale in search.posterior.scales] == [32, 64]
+
+
+def test_now_and_then_a_failure_is_survived(begin: Begin, train: Trainable) -> None:
+    """A failed trial counts by its time only: as many as planned complete."""
+    search = begin()
+    run_in_process(search, after(3, train, ValueError("once")))
+    failed = search.history.trials[3]
+    assert failed.state is TrialState.FAILED
+    assert failed.reason is not None
+    assert failed.reason.startswith("ValueError: once (test_search.py, line ")
+    assert len(search.history.trials) == 10
+    assert search.history.spent == 9
+
+
+def test_a_failure_before_any_measurement_is_charged_its_time(begin: Begin) -> None:
+    """Device-time that was held is spent, though nothing was measured."""
+    search = begin()
+    with pytest.raises(RunError, match="ValueError"):
+        run_in_process(search, failing)
+    assert search.history.ledger.spent_seconds > 0
+    assert search.history.ledger.held_seconds == 0
+
+
+def test_a_diverged_trial_is_the_worst_there_is(
+    begin: Begin, train: Trainable, optuna_study: OptunaStudy
+) -> None:
+    """Optuna is told (0, −6) and a violated constraint; the posterior goes on."""
+
+    def exploding(run: ProxyRun) -> Iterator[Measurement]:
+        for number, one in enumerate(train(run)):
+            if run.gamma < 0.45 and number == 5:
+                yield Measurement(one.tokens, math.nan, 0.0, {"accuracy": math.nan})
+            else:
+                yield one
+
+    search = begin(budget="15trials")
+    run_in_process(search, exploding)
+    diverged = [t for t in search.history.trials if t.state is TrialState.DIVERGED]
+    assert diverged
+    assert search.history.spent == 15
+    study = optuna_study(ARM)
+    for trial in diverged:
+        assert (trial.reasoning, trial.log2_efficiency) == (0.0, -6.0)
+        assert len(search.history.store.trial_measurements(trial.id)) == 5
+        assert trial.optuna_number is not None
+        told = study.get_trials()[trial.optuna_number]
+        assert told.state is OptunaState.COMPLETE
+        assert told.values == [0.0, -6.0]
+        assert 1.0 in told.constraints.values()
+    completed = next(t for t in search.history.trials if t.state is TrialState.COMPLETED)
+    assert completed.optuna_number is not None
+    assert list(study.get_trials()[completed.optuna_number].constraints.values()) == [0.0]
+
+
+def test_a_reference_outside_the_interval_is_not_entered(
+    begin: Begin, train: Trainable, optuna_study: OptunaStudy
+) -> None:
+    """It runs and counts as a reference, but the sampler never sees it."""
+    search = begin(interval=(0.6, 1.2))
+    run_in_process(search, train)
+    reference, *others = search.history.trials
+    assert reference.gamma == 0.5
+    assert reference.optuna_number is None
+    assert all(t.optuna_number is not None and 0.6 <= t.gamma <= 1.2 for t in others)
+    assert len(optuna_study(ARM).get_trials()) == 8
+
+
+def test_a_ladder_is_run_at_the_reference_and_searched(begin: Begin, train: Trainable) -> None:
+    """Every rung has a reference of the first seed; search trials are on the ladder."""
+    search = begin(lr="1e-3,2e-3", budget="10trials")
+    run_in_process(search, train)
+    references = [t for t in search.history.trials if t.role is Role.REFERENCE]
+    assert [t.learning_rate for t in references] == [1e-3, 2e-3]
+    searched = {t.learning_rate for t in search.history.trials if t.role is Role.SEARCH}
+    assert searched == {1e-3, 2e-3}
+
+
+def test_a_precision_that_is_reached_ends_the_search(begin: Begin, train: Trainable) -> None:
+    """What is left of the budget is not spent, but for the confirmation."""
+    search = begin(budget="40trials", precision=0.9)
+    run_in_process(search, train)
+    roles = Counter(t.role for t in search.history.trials)
+    assert sum(roles.values()) < 40
+    assert roles[Role.CONFIRMATION] == 2 * search.plan.pairs > 0
+
+
+def test_confirmation_that_was_interrupted_is_completed_and_not_repeated(
+    begin: Begin, train: Trainable
+) -> None:
+    """Pairs already run are taken up, and γ* stays what was being confirmed."""
+    first = begin(budget="20trials")
+    pairs = first.plan.pairs
+    with pytest.raises(KeyboardInterrupt):
+        run_in_process(first, after(20 - 2, train, KeyboardInterrupt()))
+    second = begin(budget="20trials")
+    run_in_process(second, train)
+    confirmed = [
+        (t.seed, t.gamma)
+        for t in second.history.trials
+        if t.role is Role.CONFIRMATION and t.state is TrialState.COMPLETED
+    ]
+    assert len(confirmed) == len(set(confirmed)) == 2 * pairs - 1
+    assert len({gamma for _, gamma in confirmed}) == 2
+
+
+def test_the_listener_hears_of_every_change(begin: Begin, train: Trainable) -> None:
+    """A display redraws at each start and at each end."""
+    search, heard = begin(), []
+    search.listener = lambda told: heard.append(len(told.history.running))
+    run_in_process(search, train)
+    assert heard == [1, 0] * 9
+
+
+def rows(search: Search) -> list[tuple[float, int]]:
+    """What a search tried."""
+    trials: list[TrialRecord] = search.history.trials
+    return [(t.gamma, t.seed) for t in trials]
+
+
+def test_the_same_seed_repeats_a_search(
+    tmp_path: Path, begin: Begin, train: Trainable, analytic: str
+) -> None:
+    """Two stores, one seed: the same γ are tried on the same seeds."""
+    first = begin()
+    run_in_process(first, train)
+    with Store.open(f"sqlite:///{tmp_path}/other.db") as other:
+        second = begin.__wrapped__(other) if hasattr(begin, "__wrapped__") else None
+        assert second is None
