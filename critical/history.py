@@ -11,7 +11,7 @@ import numpy as np
 from critical.agenda import ladder_ended
 from critical.budget import Budget
 from critical.evidence import runs_of
-from critical.objectives import Run, best_references, observe
+from critical.objectives import Run, best_references, observe, solved_loss
 from critical.plan import Arm, Plan
 from critical.storage.records import (
     LedgerRecord,
@@ -100,7 +100,7 @@ class History:
         """Return how many search trials an arm has had, whatever became of them."""
         return sum(t.arm == arm.name and t.role is Role.SEARCH for t in self._trials.values())
 
-    def objectives(self, number: int, floor: float | None) -> tuple[float, float]:
+    def objectives(self, number: int, *, algorithmic: bool) -> tuple[float, float]:
         """Return R and log₂ ρ (octaves) that a trial would have if it ended now as completed.
 
         Where no reference has finished yet log₂ ρ is 0; the posterior recomputes both.
@@ -110,7 +110,7 @@ class History:
         this = replace(self._trials[number], state=TrialState.COMPLETED)
         runs = runs_of([*ended, this], self._curves, self._plan.reference_gamma)
         place = sorted(t.number for t in [*ended, this]).index(number)
-        observations = observe(runs, floor)
+        observations = observe(runs, solved_loss(runs) if algorithmic else None)
         if observations:
             return observations[place].reasoning, observations[place].log2_efficiency
         return float(runs[place].curve.reasoning[-1]), 0.0

@@ -39,6 +39,12 @@ def identity_of(
     return {name: document[name] for name in FIXED}
 
 
+def is_algorithmic(study: StudyRecord) -> bool:
+    """Whether the built-in trial trains on tasks alone, which can be solved, and on no text."""
+    identity = study.options["identity"]
+    return identity["trainable"] is None and "text" not in identity["mixture"]
+
+
 def _model(target: Target) -> dict[str, Any]:
     """Return the target, whatever its file is called."""
     document = target.to_document()

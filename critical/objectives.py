@@ -27,6 +27,8 @@ RESOLVED_FRACTION = 0.9
 """ρ is unresolved where L° is above this part of the smaller initial loss."""
 LEARNED_ACCURACY = 0.9
 """Trained-item accuracy from which a reference counts as having learned."""
+SOLVED_ACCURACY = 0.99
+"""Trained-item accuracy from which a purely algorithmic mixture counts as solved."""
 _LEAST_LOSS = 1e-12
 
 
@@ -194,6 +196,21 @@ def learned(runs: Sequence[Run], learned_loss: float | None = None) -> bool:
         if run.curve.trained_accuracy is not None
     ]
     return not last or bool(np.mean(last) >= LEARNED_ACCURACY)
+
+
+def solved_loss(runs: Sequence[Run]) -> float | None:
+    """Return ℓ_floor, the loss at which the best references solve their trained items.
+
+    Below it the losses of a purely algorithmic mixture only tell how confident a run is. It is the
+    mean over seeds of the loss at the first evaluation with an accuracy of 99%, nats per token, or
+    None where no seed has come so far.
+    """
+    found = []
+    for run in best_references(runs):
+        accuracy = run.curve.trained_accuracy
+        if accuracy is not None and (accuracy >= SOLVED_ACCURACY).any():
+            found.append(float(running_minimum(run.curve)[np.argmax(accuracy >= SOLVED_ACCURACY)]))
+    return float(np.mean(found)) if found else None
 
 
 def observe(runs: Sequence[Run], floor: float | None = None) -> list[Observation]:

@@ -29,7 +29,7 @@ from critical.extrapolation import (
     joined,
     regress,
 )
-from critical.objectives import Run, observe
+from critical.objectives import Run, observe, solved_loss
 from critical.rules import Rule
 from critical.scale_posterior import Arm, points, scale_posterior
 from critical.storage.records import PosteriorRecord, ScalePosterior
@@ -54,7 +54,8 @@ class PosteriorSpec:
             depth, heads and tokens change along the ladder too, and no search has enough scales
             to estimate it.
         ladder: Learning rates of the search, or empty where it does not tune them.
-        loss_floor: Loss where the mixture counts as solved, nats per token, or None.
+        algorithmic: Whether the mixture can be solved: then ρ is compared at no lower loss than
+            where its trained items are, see ``solved_loss``.
         learned_loss: A reference's final loss that counts as learned, in place of accuracy.
         draws: m, a multiple of 8.
     """
@@ -66,7 +67,7 @@ class PosteriorSpec:
     slope_sd: float = 0.03
     discrepancy_sd: float = 0.02
     ladder: tuple[float, ...] = ()
-    loss_floor: float | None = None
+    algorithmic: bool = False
     learned_loss: float | None = None
     draws: int = 256
 
@@ -122,7 +123,7 @@ def _arms(runs: Sequence[Run], spec: PosteriorSpec) -> dict[str, list[Arm]]:
         grouped[run.settings, run.width].append(run)
     arms: dict[str, list[Arm]] = defaultdict(list)
     for (settings, width), own in sorted(grouped.items()):
-        observations = observe(own, spec.loss_floor)
+        observations = observe(own, solved_loss(own) if spec.algorithmic else None)
         gammas = sorted({run.gamma for run in own})
         low, high = max(gammas[0], spec.interval[0]), min(gammas[-1], spec.interval[1])
         if observations and len(gammas) >= _LEAST_GAMMAS and low < high:

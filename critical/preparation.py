@@ -10,7 +10,7 @@ from typing import Any
 from critical.budget import Budget, format_amount, parse_budget
 from critical.errors import BudgetError, OptionError
 from critical.history import History
-from critical.identity import check_identity, identity_of
+from critical.identity import check_identity, identity_of, is_algorithmic
 from critical.options import SearchOptions
 from critical.plan import Plan, Request, make_plan
 from critical.posterior import PosteriorSpec
@@ -292,4 +292,5 @@ def _spec(study: StudyRecord, plan: Plan, options: SearchOptions) -> PosteriorSp
         target_width=study.target_width,
         slope_sd=options.slope_sd,
         ladder=plan.ladder,
+        algorithmic=is_algorithmic(study),
     )

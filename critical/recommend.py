@@ -11,6 +11,8 @@ from critical.confirm import Gain, measured_gain
 from critical.errors import RunError
 from critical.evidence import runs_of
 from critical.extrapolation import gamma_at
+from critical.identity import is_algorithmic
+from critical.objectives import solved_loss
 from critical.plan import Plan
 from critical.storage.records import (
     GammaStar,
@@ -132,7 +134,8 @@ def _scale(scale: ScalePosterior) -> dict[str, Any]:
 def _gain(store: Store, study: StudyRecord, trials: list[TrialRecord]) -> Gain | None:
     confirmation = [trial for trial in trials if trial.role is Role.CONFIRMATION]
     curves = {t.number: store.trial_measurements(t.id) for t in confirmation}
-    return measured_gain(runs_of(confirmation, curves, study.reference_gamma), None)
+    runs = runs_of(confirmation, curves, study.reference_gamma)
+    return measured_gain(runs, solved_loss(runs) if is_algorithmic(study) else None)
 
 
 def _budget(store: Store, study: StudyRecord, trials: list[TrialRecord]) -> dict[str, Any]:

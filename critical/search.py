@@ -144,7 +144,7 @@ class Search:
             reason = "the loss was not finite or had exploded"
             floor = -LOG2_EFFICIENCY_LIMIT
             return TrialOutcome(TrialState.DIVERGED, device_seconds, reason, 0.0, floor)
-        reasoning, efficiency = self.history.objectives(number, self.spec.loss_floor)
+        reasoning, efficiency = self.history.objectives(number, algorithmic=self.spec.algorithmic)
         return TrialOutcome(TrialState.COMPLETED, device_seconds, None, reasoning, efficiency)
 
     def _count_failure(self, failure: str) -> None:
