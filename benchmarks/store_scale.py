@@ -154,7 +154,7 @@ def _posterior() -> PosteriorRecord:
     star = GammaStar(0.7, 0.6, 0.8, (0.65, 0.75), "resolved", 0.97)
     scales = tuple(
         ScalePosterior(
-            width, "target", 100, True, grid, band, band, band, grid, star, draws, 0.5, 0.9
+            width, "target", 100, True, grid, band, band, band, grid, star, draws, 0.5, 0.9, 0.03
         )
         for width in (32, 64, 128)
     )

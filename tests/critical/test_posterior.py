@@ -259,7 +259,7 @@ def scale_at(width: int, draws: np.ndarray) -> ScalePosterior:
     star = GammaStar(0.7, 0.6, 0.8, (0.65, 0.75), "resolved", 0.9)
     return ScalePosterior(
         width, "target", 9, True, (0.3, 1.2), flat, flat, flat, (None, None), star,
-        tuple(draws.tolist()), 0.5, 1.0,
+        tuple(draws.tolist()), 0.5, 1.0, 0.03,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from critical.dashboards.figures.gamma_star import gamma_star_figure
 from critical.dashboards.figures.ledger import ledger_figure
 from critical.dashboards.figures.narrowing import narrowing_figure
 from critical.dashboards.figures.training import MAX_POINTS, MAX_TRIALS, training_figure
-from critical.storage.records import TrialState
+from critical.storage.records import MeasurementRecord, TrialState
 
 Maker = Callable[..., ReportData]
 
@@ -183,10 +183,8 @@ def test_an_unknown_purpose_is_charged_too(data: Maker) -> None:
 def test_the_training_figure_stays_small(records: SimpleNamespace) -> None:
     """Of many long runs, some lines of some points are drawn."""
     trials = records.trials(per_scale=120, widths=(64,))
-    point = SimpleNamespace(tokens=1, loss=2.0)
     curves = {
-        trial.id: [SimpleNamespace(**{**vars(point), "tokens": 1 + i}) for i in range(500)]
-        for trial in trials
+        trial.id: [MeasurementRecord(1 + i, 2.0, 0.5, 1.0) for i in range(500)] for trial in trials
     }
     figure = training_figure(trials, curves)
     lines = [trace for trace in figure.data if trace.mode == "lines" and trace.x[0] is not None]

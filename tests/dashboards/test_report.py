@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,7 +25,13 @@ from critical.storage.records import RecommendationRecord, StudyState
 
 Maker = Callable[..., ReportData]
 SERVED = Frame(plotly_address="/plotly.js", version="1")
-NO_DATA = {"trials": (), "curves": {}, "posterior": None, "narrowing": (), "charges": ()}
+NO_DATA: dict[str, Any] = {
+    "trials": (),
+    "curves": {},
+    "posterior": None,
+    "narrowing": (),
+    "charges": (),
+}
 VOID = {"meta", "input", "br", "link", "path"}
 
 

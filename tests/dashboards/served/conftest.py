@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from waitress.wasyncore import close_all
@@ -84,7 +84,7 @@ def site(store_url: str, records: SimpleNamespace) -> Iterator[str]:
     def recommend(_: str, width: int) -> Document:
         if width > 100_000:
             raise RefusedError(f"width {width} is too far from the proxies")
-        return records.recommendation().document
+        return cast("Document", records.recommendation().document)
 
     with warnings.catch_warnings():
         # Optuna's dashboard imports BoTorch, and with it what PyTorch deprecates.

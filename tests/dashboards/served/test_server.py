@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 from pathlib import Path
+from typing import cast
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -233,7 +234,7 @@ def call(app: object, path: str) -> bytes:
         "SERVER_PORT": "8050",
         "HTTP_HOST": "localhost:8050",
     }
-    return next(iter(app(environ, lambda *_: None)))  # type: ignore[operator]
+    return cast("bytes", next(iter(app(environ, lambda *_: None))))  # type: ignore[operator]
 
 
 def test_a_stored_study_is_gathered(store_url: str) -> None:
