@@ -15,7 +15,6 @@ from critical.options import load_options, resolve_storage
 from critical.preparation import Prepared, open_search, plan_if_new, prepare_search
 from critical.recommend import recommend
 from critical.search import Listener, Search
-from critical.storage.errors import StoreNotFound
 from critical.storage.records import StudyState
 from critical.storage.store import Store
 from critical.target import read_target
@@ -80,14 +79,6 @@ def run_prepared(prepared: Prepared, watch: Watch | None = None) -> dict[str, An
             raise
         store.add_recommendation(study.id, document)
     return document
-
-
-def _exists(prepared: Prepared) -> bool:
-    try:
-        with Store.open(prepared.options.storage, create=False) as store:
-            return store.find_study(prepared.name) is not None
-    except StoreNotFound:
-        return False
 
 
 def _drive(search: Search, prepared: Prepared) -> None:

@@ -145,12 +145,6 @@ def open_search(
 
     Args:
         store: Where the study is, or will be.
-        prepared: The resolved options.
-        planned: What ``plan_search`` returned, where it has been called already.
-        listener: Told whenever something changed.
-
-    Args:
-        store: Where the study is, or will be.
         prepared: What is asked for.
         planned: What ``plan_if_new`` returned; a new study without it is planned now.
         listener: Who is told of every change.

@@ -75,6 +75,7 @@ class Search:
         self._seed = seed
         self.listener = listener
         self._failures = 0
+        self._last_failure = ""
         self._confirmation: tuple[Confirmation, int] | None = None
         proposals.mend(history.trials)
         self._update_posterior()
@@ -90,8 +91,14 @@ class Search:
         return max(scales, key=lambda scale: (scale.learned, scale.width), default=None)
 
     def next(self) -> Assignment | Signal:
-        """Choose, enter and reserve the next trial, or say to wait or that nothing is left."""
+        """Choose, enter and reserve the next trial, or say to wait or that nothing is left.
+
+        Raises:
+            RunError: Nothing is left, and every trial has failed.
+        """
         found = self._choose()
+        if found is Signal.DONE and self._failures and self.posterior is None:
+            raise RunError(f"every trial has failed, the last with {self._last_failure}")
         return self._start(found) if isinstance(found, Intent) else found
 
     @property
@@ -149,6 +156,7 @@ class Search:
 
     def _count_failure(self, failure: str) -> None:
         self._failures += 1
+        self._last_failure = failure
         if self._failures >= MOST_FAILURES_IN_A_ROW:
             raise RunError(f"{self._failures} trials in a row have failed, the last with {failure}")
 

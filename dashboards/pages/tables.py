@@ -104,7 +104,7 @@ def _std(row: Document) -> str:
 
 
 def options_table(study: StudyRecord) -> Html:
-    """Return how the study was asked for."""
+    """Return how the study was asked for: what was given, where the rest is stored beside it."""
     rows: list[Sequence[Child]] = [
         ["rule", study.rule],
         ["search interval", units.interval(*study.interval)],

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import optuna
 import pytest
+import torch
 
 from critical.options import SearchOptions
+from critical.posterior import Inference
 from critical.preparation import Prepared, open_search, prepare_search
 from critical.search import Search
 from critical.storage.optuna_storage import optuna_storage
+from critical.storage.records import PosteriorRecord
 from critical.storage.store import Store
 from critical.trials import Trainable
 from critical.trials.loading import parse_trainable
@@ -19,6 +23,15 @@ from critical.trials.loading import parse_trainable
 Prepare = Callable[..., Prepared]
 Begin = Callable[..., Search]
 OptunaStudy = Callable[[str], optuna.Study]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As in a search: more threads make the posterior's small matrices slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -34,7 +47,7 @@ def prepare(tmp_path: Path, analytic: str) -> Prepare:
 
     def prepared(**options: object) -> Prepared:
         defaults: dict[str, object] = {
-            "budget": "9trials",
+            "budget": "7trials",
             "study": "s",
             "trainable": analytic,
             "widths": (32,),
@@ -60,8 +73,26 @@ def begin(store: Store, prepare: Prepare) -> Begin:
 
 @pytest.fixture
 def train(analytic: str) -> Trainable:
-    """The analytic trial itself."""
-    return parse_trainable(analytic).load()
+    """The analytic trial, every other measurement of it."""
+    whole = parse_trainable(analytic).load()
+    return lambda run: islice(whole(run), 1, None, 2)
+
+
+@pytest.fixture
+def without_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Infer nothing, which takes most of a search's time, where only its trials matter."""
+    nothing = PosteriorRecord(
+        trials=0,
+        scales=(),
+        centre_width=1.0,
+        intercept=(),
+        slope=(),
+        discrepancy_sd=0.02,
+        target=None,
+        conditional_on_learning_rate=None,
+        holdout=None,
+    )
+    monkeypatch.setattr("critical.search.infer", lambda *_: Inference(nothing, {}))
 
 
 @pytest.fixture

@@ -226,7 +226,9 @@ def test_tags_escape_text_and_attributes() -> None:
 
 def test_nested_options_are_listed_one_by_one(data: Maker, records: SimpleNamespace) -> None:
     """Each option that was set has a row; those left to their default have none."""
-    study = records.study(options={"given": {"lr": [0.001, 0.003], "corpus": None}})
-    text = text_of(data(study=study))
-    assert "given.lr[0.001, 0.003]" in text
+    given = {"lr": [0.001, 0.003], "corpus": None, "adam": {"eps": 1e-8}}
+    text = text_of(data(study=records.study(options={"given": given, "identity": {"unit": "h"}})))
+    assert "lr[0.001, 0.003]" in text
+    assert "adam.eps1e-08" in text
     assert "corpus" not in text
+    assert "identity" not in text
