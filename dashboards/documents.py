@@ -34,11 +34,18 @@ def number_at(document: Document | None, *path: str) -> float | None:
 
 
 def estimate_at(document: Document | None, *path: str) -> Estimate | None:
-    """Return the number at a path, stored bare or as ``{median, low, high}``."""
+    """Return the number at a path and its 90% interval, where it has one.
+
+    It stands as ``{median, low, high}``, or bare with the interval beside it: ``reasoning`` and
+    ``reasoning_interval``.
+    """
     found = value_at(document, *path)
     if not isinstance(found, Mapping):
         bare = _number(found)
-        return None if bare is None else Estimate(bare)
+        if bare is None:
+            return None
+        beside = _pair(value_at(document, *path[:-1], f"{path[-1]}_interval"))
+        return Estimate(bare, *(beside or (None, None)))
     median = _number(found.get("median"))
     if median is None:
         return None

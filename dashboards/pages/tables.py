@@ -104,7 +104,7 @@ def _std(row: Document) -> str:
 
 
 def options_table(study: StudyRecord) -> Html:
-    """Return how the study was asked for: what was given, where the rest is stored beside it."""
+    """Return what the study was asked for with; its identity says the same once more."""
     rows: list[Sequence[Child]] = [
         ["rule", study.rule],
         ["search interval", units.interval(*study.interval)],

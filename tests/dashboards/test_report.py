@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from critical.dashboards.data import ReportData
-from critical.dashboards.documents import estimate_at, gamma_star_at, number_at, rows_at
+from critical.dashboards.documents import Estimate, estimate_at, gamma_star_at, number_at, rows_at
 from critical.dashboards.markup import tag
 from critical.dashboards.pages.document import Frame
 from critical.dashboards.report import render
@@ -159,6 +159,8 @@ def test_odd_documents_are_read_as_far_as_they_go(data: Maker) -> None:
     assert "not confirmed yet" in text_of(data(recommendation=RecommendationRecord(odd, stamp)))
     assert gamma_star_at(odd) is None
     assert number_at(None, "gamma") is None
+    gain = {"gain": {"reasoning": 0.1, "reasoning_interval": [0.05, 0.15]}}
+    assert estimate_at(gain, "gain", "reasoning") == Estimate(0.1, 0.05, 0.15)
     assert estimate_at({"gain": 2}, "gain") is not None
     assert rows_at({"matrices": "abc"}, "matrices") == []
 
