@@ -49,8 +49,8 @@ def fit(data: Data, rng: np.random.Generator, samples: int, previous: Fit | None
     if previous is not None and count < _GROWTH * previous.fitted:
         process = Process(data, previous.shift, previous.scale)
         return replace(previous, data=data, weights=process.settle(previous.mode))
-    shift, scale = float(data.values.mean()), max(float(data.values.std()), 1e-3)
-    some = data if count <= _ENOUGH else _take(data, rng.permutation(count)[:_ENOUGH])
+    shift, scale = float(data.values.mean()), max(float(data.values.std()), data.least_scale)
+    some = data if count <= _ENOUGH else data.taking(rng.permutation(count)[:_ENOUGH])
     process = Process(some, shift, scale)
     mode = process.prior_mean if previous is None else previous.mode
     weights = np.ones(some.values.size)
@@ -141,14 +141,3 @@ def _sample_theta(
     reach = 4 * process.prior_sd
     theta: Array = np.clip(mode + moved, process.prior_mean - reach, process.prior_mean + reach)
     return theta
-
-
-def _take(data: Data, kept: Integers) -> Data:
-    return replace(
-        data,
-        points=data.points[kept],
-        values=data.values[kept],
-        level=data.level[kept],
-        group=data.group[kept],
-        inflation=data.inflation[kept],
-    )

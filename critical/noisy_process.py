@@ -16,7 +16,7 @@ scale mixture: w_i = (ν + 1) / (ν + E[r_i²] / σ²) (Lange, Little & Taylor 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ Integers = NDArray[np.int64]
 ALONE = -1
 """Group of an observation that has no seed effect."""
 _SIGNAL, _NOISE, _SEED, _VARYING, _LENGTH = 0, 1, 2, 3, 4
-_SD_PRIOR = np.array([(1.0, 0.6), (0.2, 0.8), (0.25, 0.8), (0.15, 0.8)])
+SD_PRIOR = np.array([(1.0, 0.6), (0.2, 0.8), (0.25, 0.8), (0.15, 0.8)])
+"""Prior median and log sd of the signal, noise, seed and seed-by-γ sd, in parts of the scale."""
 _CONSTANT_VARIANCE = _LEVEL_VARIANCE = 1.0
 _SEED_LENGTH = 0.3
 _DEGREES = 4.0
@@ -49,6 +50,9 @@ class Data:
         group: Which seed effect each shares, or ``ALONE``. Shape (n,).
         inflation: Factor on the noise variance, > 0. Shape (n,).
         lengthscales: Prior median and log sd of each input's lengthscale. Shape (d, 2).
+        sd_prior: Prior median and log sd of the four sds, in parts of the scale. Shape (4, 2).
+        least_scale: The scale is the values' sd, and at least this. Few values may happen to be
+            alike; that does not make them exact.
     """
 
     points: Array
@@ -57,6 +61,19 @@ class Data:
     group: Integers
     inflation: Array
     lengthscales: Array
+    sd_prior: Array = field(default_factory=SD_PRIOR.copy)
+    least_scale: float = 1e-3
+
+    def taking(self, which: Integers | NDArray[np.bool_]) -> Data:
+        """Return some of the observations, by index or mask."""
+        return replace(
+            self,
+            points=self.points[which],
+            values=self.values[which],
+            level=self.level[which],
+            group=self.group[which],
+            inflation=self.inflation[which],
+        )
 
 
 class Process:
@@ -71,7 +88,7 @@ class Process:
         gamma = self.points[:, 0]
         self.seed = (group[:, None] == group) & (group[:, None] != ALONE)
         self.varying = self.seed * _matern(((gamma[:, None] - gamma) / _SEED_LENGTH) ** 2)
-        prior = np.vstack([_SD_PRIOR, data.lengthscales])
+        prior = np.vstack([data.sd_prior, data.lengthscales])
         self.prior_mean: Array = np.log(prior[:, 0])
         self.prior_sd: Array = prior[:, 1]
 

@@ -10,12 +10,13 @@ import optuna
 import pytest
 import torch
 
+from critical.driving import run_in_process
 from critical.options import SearchOptions
 from critical.posterior import Inference
 from critical.preparation import Prepared, open_search, prepare_search
 from critical.search import Search
 from critical.storage.optuna_storage import optuna_storage
-from critical.storage.records import PosteriorRecord
+from critical.storage.records import PosteriorRecord, StudyState
 from critical.storage.store import Store
 from critical.trials import Trainable
 from critical.trials.loading import parse_trainable
@@ -69,6 +70,22 @@ def begin(store: Store, prepare: Prepare) -> Begin:
         return open_search(store, prepare(**options))
 
     return search
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, analytic: str) -> Iterator[Search]:
+    """A search of 60 trials at three widths, as ``critical search`` would do it."""
+    folder = tmp_path_factory.mktemp("finished")
+    url = f"sqlite:///{folder}/critical.db"
+    options = SearchOptions(
+        budget="60trials", trainable=analytic, workers=0, storage=url, work_dir=folder / "work"
+    )
+    prepared = prepare_search(options)
+    with Store.open(url) as store:
+        search = open_search(store, prepared)
+        run_in_process(search, prepared.trainable)
+        store.set_state(search.history.study.id, StudyState.FINISHED)
+        yield search
 
 
 @pytest.fixture

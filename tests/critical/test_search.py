@@ -13,11 +13,8 @@ import pytest
 from critical.agenda import CONFIRMATION_SEEDS, Signal
 from critical.driving import run_in_process
 from critical.errors import RunError
-from critical.options import SearchOptions
-from critical.preparation import open_search, prepare_search
 from critical.search import Assignment, Search
 from critical.storage.records import Role, TrialOutcome, TrialState
-from critical.storage.store import Store
 from critical.trials import Measurement, ProxyRun, Trainable
 from critical.trials.watch import watch
 
@@ -27,20 +24,7 @@ OptunaState = optuna.trial.TrialState
 TRIALS_ONLY = pytest.mark.usefixtures("without_posterior")
 ARM = "s/w32/target"
 BUDGET = 60
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, analytic: str) -> Iterator[Search]:
-    """A search of 60 trials at three widths, as ``critical search`` would do it."""
-    folder = tmp_path_factory.mktemp("finished")
-    options = SearchOptions(
-        budget=f"{BUDGET}trials", trainable=analytic, workers=0, work_dir=folder / "work"
-    )
-    prepared = prepare_search(options)
-    with Store.open(f"sqlite:///{folder}/critical.db") as store:
-        search = open_search(store, prepared)
-        run_in_process(search, prepared.trainable)
-        yield search
+"""Trials of the finished search, see conftest."""
 
 
 def critical_gamma(analytic: str, width: int) -> float:

@@ -1,0 +1,186 @@
+"""Preparation: what a search is from options and files, and which studies may go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from critical.errors import BudgetError, CriticalError, OptionError
+from critical.plan import Arm, Plan
+from critical.preparation import Prepared, open_search, plan_if_new, plan_search
+from critical.search import Search
+from critical.storage.records import StudyState
+from critical.storage.store import Store
+from critical.trials import Scale
+from critical.trials.errors import TrialError
+from critical.trials.loading import NamedTrainable
+from critical.trials.training import TrainingRecipe
+
+Prepare = Callable[..., Prepared]
+Begin = Callable[..., Search]
+PLAN = Plan((Arm(Scale(32, 2, 2, 1000), "target", 1.0),), (), (0,), 0, 0.5, "cpu", 0, 6.0, ())
+WITHOUT_TEXT = {"trainable": None, "mixture": "reasoning=0.5,memory=0.5"}
+
+
+def test_a_study_is_named_after_its_target(prepare: Prepare, llama_config: Path) -> None:
+    """``default`` where there is none, and as the user wishes where a name is given."""
+    assert prepare(study=None).name == "default"
+    assert prepare(study=None, target=llama_config).name == "llama-d512-L8"
+    assert prepare(target=llama_config).name == "s"
+
+
+def test_the_reference_is_what_the_target_has_now(prepare: Prepare, llama_config: Path) -> None:
+    """0.02 at width 512 is a rate of 0.627; without a target it is one half."""
+    assert prepare().reference_gamma == 0.5
+    assert prepare(target=llama_config).reference_gamma == pytest.approx(0.627, abs=1e-3)
+
+
+def test_the_built_in_trial_takes_the_targets_shape(prepare: Prepare, llama_config: Path) -> None:
+    """Feed-forward ratio, ε and tying are the target's; text is left out if it is not mixed."""
+    recipe = prepare(target=llama_config, **WITHOUT_TEXT).trainable
+    assert isinstance(recipe, TrainingRecipe)
+    assert recipe.feed_forward_ratio == 1376 / 512
+    assert recipe.norm_eps == 1e-5
+    assert not recipe.tied
+    assert recipe.corpus is None
+    assert isinstance(prepare().trainable, NamedTrainable)
+
+
+def test_a_users_own_trial_is_planned_without_timing(prepare: Prepare) -> None:
+    """Its cost is learned from its first runs."""
+    plan, spent = plan_search(prepare())
+    assert spent == 0
+    assert [arm.trial_cost for arm in plan.arms] == [None]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_gpu_time_without_a_gpu_offers_cpu_time(prepare: Prepare) -> None:
+    """The same amount on what there is."""
+    with pytest.raises(BudgetError, match=r"64gpu-h needs a GPU.*write --budget 64cpu-h"):
+        prepare(budget="64gpu-h")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "best"}, r"rule 'best'"),
+        ({"target": "missing.json"}, r"missing.json does not exist"),
+        ({**WITHOUT_TEXT, "mixture": "poetry=1"}, r"mixture source 'poetry' is not one of"),
+        ({**WITHOUT_TEXT, "corpus": "x.txt"}, r"the mixture has no text: add text=0.5"),
+        ({"trainable": None, "corpus": "missing.txt"}, r"corpus missing.txt does not exist"),
+        ({"trainable": "no-colon"}, r"'no-colon' names no function: write --trainable FILE.py"),
+    ],
+)
+def test_what_cannot_be_used_is_named(
+    prepare: Prepare, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    """The first thing that is wrong is said, and nothing has been written."""
+    with pytest.raises((CriticalError, TrialError), match=message):
+        prepare(**options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_is_made_before_anything_is_written(prepare: Prepare, tmp_path: Path) -> None:
+    """A budget under the minimum leaves no store behind."""
+    with pytest.raises(BudgetError, match=r"budget 5trials is under.*write --budget 6trials"):
+        plan_if_new(prepare(budget="5trials"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stored_study_is_not_planned_again(prepare: Prepare, begin: Begin) -> None:
+    """Its plan stays what it was; that another study is stored changes nothing."""
+    plan = begin().plan
+    assert plan_if_new(prepare()) is None
+    assert plan_if_new(prepare(study="other")) is not None
+    assert begin(budget="60trials").plan == plan
+
+
+def test_workers_and_device_are_this_machines(begin: Begin) -> None:
+    """A study goes on with as many workers as it is given now."""
+    assert begin().plan.workers == 0
+    assert begin(workers=3).plan.workers == 3
+
+
+def test_an_opened_study_is_running(begin: Begin, store: Store) -> None:
+    """Its state is stored, and timing, had there been any, is charged."""
+    study = begin().history.study
+    assert store.study("s").state is StudyState.RUNNING
+    assert store.ledger(study.id).spent_seconds == 0
+    assert study.budget_total == 7
+
+
+def test_timing_is_charged(store: Store, prepare: Prepare) -> None:
+    """It is device-time like any other."""
+    prepared = prepare(budget="100cpu-s", **WITHOUT_TEXT)
+    search = open_search(store, prepared, planned=(PLAN, 2.5))
+    assert search.history.spent == 2.5
+    assert search.history.ledger.by_purpose == {"timing": 2.5}
+    assert search.history.remaining == 97.5
+
+
+OTHER = "examples/analytic_trial.py:critical_gamma"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"interval": (0.4, 1.0)}, r"exists with interval 0.3,1.2: give the same --interval"),
+        ({"budget": "60cpu-min"}, r"exists with a budget in trials: give the same --budget"),
+        ({"target": True}, r"exists with no target: give the same --target"),
+        ({"trainable": OTHER}, r"trainable .*analytic_trial.py:train: give the same --trainable"),
+        ({"widths": (32, 64)}, r"exists with widths 32: give the same --widths"),
+        ({"lr": (1e-3,)}, r"exists with another lr: give the same --lr"),
+        ({"rule": "knee"}, r"exists with rule balance: give the same --rule"),
+        ({"seed": 1}, r"exists with seed 0: give the same --seed"),
+        ({"weight_decay": 0.5}, r"exists with weight decay 0.1: give the same --weight-decay"),
+        ({"budget": "6trials"}, r"has a budget of 7trials already: give that or more"),
+    ],
+)
+def test_a_study_does_not_go_on_as_another(
+    begin: Begin, llama_config: Path, options: dict[str, object], message: str
+) -> None:
+    """What would make its trials incomparable is refused, with what it has and a way out."""
+    begin()
+    if "target" in options:
+        options = {"target": llama_config}
+    with pytest.raises(OptionError, match=rf"^study 's' .*{message}, or another name with --study"):
+        begin(**options)
+
+
+def test_a_study_does_not_go_on_with_another_mixture(store: Store, prepare: Prepare) -> None:
+    """Fractions are compared as they are scaled, however they were written."""
+    open_search(store, prepare(**WITHOUT_TEXT), planned=(PLAN, 0.0))
+    same = prepare(**{**WITHOUT_TEXT, "mixture": "memory=2,reasoning=2"})
+    open_search(store, same)
+    other = prepare(**{**WITHOUT_TEXT, "mixture": "reasoning=1"})
+    with pytest.raises(
+        OptionError, match=r"exists with mixture reasoning=0.5,memory=0.5: give the same --mixture"
+    ):
+        open_search(store, other)
+
+
+def test_a_study_does_not_go_on_with_another_model(
+    begin: Begin, llama_config: Path, tmp_path: Path
+) -> None:
+    """What the file is called and where it lies does not matter; what it says does."""
+    begin(target=llama_config)
+    text = llama_config.read_text()
+    moved, changed = tmp_path / "moved.json", tmp_path / "changed.json"
+    moved.write_text(text)
+    changed.write_text(text.replace('"num_hidden_layers": 8', '"num_hidden_layers": 9'))
+    begin(target=moved)
+    with pytest.raises(OptionError, match=r"exists with a target of llama, width 512, depth 8"):
+        begin(target=changed)
+
+
+def test_a_refused_command_leaves_the_study_as_it_was(begin: Begin, store: Store) -> None:
+    """Neither its state nor its budget changes."""
+    before = store.set_state(begin().history.study.id, StudyState.FINISHED)
+    with pytest.raises(OptionError, match="--interval"):
+        begin(interval=(0.4, 1.0), budget="70trials")
+    assert store.study("s") == before
+    assert replace(before, budget_total=0).state is StudyState.FINISHED
