@@ -122,16 +122,13 @@ def test_timing_is_charged(store: Store, prepare: Prepare) -> None:
     assert search.history.remaining == 97.5
 
 
-OTHER = "examples/analytic_trial.py:critical_gamma"
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"interval": (0.4, 1.0)}, r"exists with interval 0.3,1.2: give the same --interval"),
         ({"budget": "60cpu-min"}, r"exists with a budget in trials: give the same --budget"),
         ({"target": True}, r"exists with no target: give the same --target"),
-        ({"trainable": OTHER}, r"trainable .*analytic_trial.py:train: give the same --trainable"),
+        ({"trainable": True}, r"trainable .*analytic_trial.py:train: give the same --trainable"),
         ({"widths": (32, 64)}, r"exists with widths 32: give the same --widths"),
         ({"lr": (1e-3,)}, r"exists with another lr: give the same --lr"),
         ({"rule": "knee"}, r"exists with rule balance: give the same --rule"),
@@ -141,12 +138,12 @@ OTHER = "examples/analytic_trial.py:critical_gamma"
     ],
 )
 def test_a_study_does_not_go_on_as_another(
-    begin: Begin, llama_config: Path, options: dict[str, object], message: str
+    begin: Begin, analytic: str, llama_config: Path, options: dict[str, object], message: str
 ) -> None:
     """What would make its trials incomparable is refused, with what it has and a way out."""
     begin()
-    if "target" in options:
-        options = {"target": llama_config}
+    others = {"target": llama_config, "trainable": analytic.replace(":train", ":critical_gamma")}
+    options = {name: others.get(name, value) for name, value in options.items()}
     with pytest.raises(OptionError, match=rf"^study 's' .*{message}, or another name with --study"):
         begin(**options)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
 from critical.cli.progress import Progress, strip, summary_line
-from critical.search import Search
+from critical.search import Assignment, Search
 from critical.storage.records import GammaStar
 
+Begin = Callable[..., Search]
 STAR = GammaStar(0.75, 0.6, 0.9, (0.7, 0.8), "resolved", 0.97)
 
 
@@ -35,10 +37,12 @@ def test_the_summary_is_one_line(finished: Search, seconds: float, clock: str) -
 
 
 @pytest.mark.usefixtures("without_posterior")
-def test_failures_are_counted_and_an_unknown_gamma_is_left_out(begin: object) -> None:
+def test_failures_are_counted_and_an_unknown_gamma_is_left_out(begin: Begin) -> None:
     """Before anything has completed there is only what has happened."""
-    search = begin()  # type: ignore[operator]
-    search.finish(search.next().number, 0.0, failure="ValueError: x")
+    search = begin()
+    assignment = search.next()
+    assert isinstance(assignment, Assignment)
+    search.finish(assignment.number, 0.0, failure="ValueError: x")
     assert summary_line(search, 1) == (
         "0:01 · 0 trials completed, 0 running · 1 failed · 0trials of 7trials"
     )

@@ -1,0 +1,301 @@
+"""The command line in process: every mistake is one sentence and a status, and writes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from critical.cli.application import _status
+from critical.search import Search
+from critical.storage.records import StudyState, TrialState
+from critical.storage.store import Store
+
+Run = Callable[..., "Result"]
+SEARCH = ("search", "--workers", "0", "--budget")
+
+
+class Result:
+    """What a command left behind."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def sentence(self) -> str:
+        """The last line on standard error."""
+        return self.err.splitlines()[-1]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in an empty folder, as ``main`` does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CRITICAL_STORAGE", raising=False)
+
+    def command(*arguments: str | Path) -> Result:
+        status = _status([str(each) for each in arguments])
+        printed = capsys.readouterr()
+        return Result(status, printed.out, printed.err)
+
+    return command
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Callable[[str], str]:
+    """Write a trial of the user's own, with this body, and return how it is named."""
+
+    def write(body: str) -> str:
+        (tmp_path / "own.py").write_text(
+            "from critical.trials import Measurement\n"
+            "def train(run):\n" + "".join(f"    {line}\n" for line in body.splitlines())
+        )
+        return "own.py:train"
+
+    return write
+
+
+def refused(result: Result, words: str) -> None:
+    """Exit status 2, one sentence on standard error that has these words, and nothing else."""
+    assert result.status == 2
+    assert result.out == ""
+    assert len(result.err.splitlines()) == 1, result.err
+    assert result.err.startswith("critical: ")
+    assert words in result.err
+
+
+WITH = ("--budget", "20trials")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["search"], "no budget was given: write --budget 64gpu-h"),
+        (["search", "--budget", "64"], "budget '64' has no unit: write 64gpu-h"),
+        (["search", "--budget", "64tpu-h"], "unknown unit 'tpu-h'"),
+        (["search", "--budget", "0trials"], "leaves nothing to spend"),
+        (["search", "--budget", "1e999trials"], "leaves nothing to spend"),
+        (["search", *WITH, "--interval", "0.3"], "write two γ at least 0.1 apart"),
+        (["search", *WITH, "--interval", "a,b"], "'a,b' is not a list of numbers"),
+        (["search", *WITH, "--widths", "33"], "write multiples of 8"),
+        (["search", *WITH, "--rule", "best"], "rule 'best'"),
+        (["search", *WITH, "--rule", "floor=2"], "floor"),
+        (["search", *WITH, "--sampler", "cma"], "--sampler 'cma' is not allowed"),
+        (["search", *WITH, "--seed", "x"], "--seed"),
+        (["search", *WITH, "--study", "a/b"], "--study 'a/b' is not allowed"),
+        (["search", *WITH, "--nope"], "No such option: --nope"),
+        (["search", *WITH, "--target", "no.json"], "no.json does not exist"),
+        (["search", *WITH, "--mixture", "nonsense"], "mixture source 'nonsense'"),
+        (["search", *WITH, "--mixture", "reasoning=lots"], "fraction 'lots' of reasoning"),
+        (["search", *WITH, "--mixture", "memory=1"], "has no reasoning"),
+        (["search", *WITH, "--corpus", "no.txt"], "corpus no.txt does not exist"),
+        (["search", *WITH, "--config", "no.toml"], "no.toml cannot be read"),
+        (["search", *WITH, "--trainable", "own.py"], "'own.py' names no function"),
+        (["search", *WITH, "--trainable", "no.py:train"], "no.py does not exist"),
+        (["search", *WITH, "--trainable", "no_such_module:train"], "no module 'no_such_module'"),
+        (["serve"], "No such command 'serve'"),
+        ([], "no command was given"),
+        (["show"], "Missing argument"),
+        (["studies"], "there is no store at"),
+        (["show", "s"], "there is no store at"),
+        (["trials", "s", "--csv", "--json"], "--csv and --json exclude each other"),
+        (["studies", "--storage", "critical.db"], "write sqlite:///critical.db"),
+        (["studies", "--storage", "mysql://h/d"], "of a kind that is not supported"),
+        (["export", "s"], "Missing option"),
+        (["export", "s", "--to", "keras", "--config", "c.json"], "framework 'keras' is not known"),
+        (["export", "s", "--to", "hf", "--config", "c.json"], "c.json does not exist"),
+        (["report", "s", "--output", "no/folder/r.html"], "cannot be written there"),
+        (["dashboard", "--port", "99999999"], "--port"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(
+    run: Run, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    """It says what is wrong, exits with 2, and leaves the folder as it was."""
+    result = run(*arguments)
+    if not arguments:
+        result.out = ""  # the help
+    refused(result, words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_gpu_hours_without_a_gpu_are_refused(run: Run) -> None:
+    """The sentence says which budget would do."""
+    refused(run("search", "--budget", "64gpu-h"), "needs a GPU and none was found: write --budget")
+
+
+def test_a_budget_under_the_minimum_names_it(run: Run, tmp_path: Path, analytic: str) -> None:
+    """Neither a store nor anything else is left behind."""
+    refused(run(*SEARCH, "17trials", "--trainable", analytic), "write --budget 18trials")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is not JSON at line 1"),
+        ("[]", "holds a list: write a JSON object"),
+        ('{"a": 1, "a": 2}', "gives the key 'a' twice"),
+        ('{"model_type": "llama"}', "hidden_size"),
+        ("", "is not JSON"),
+    ],
+)
+def test_a_malformed_model_is_refused(run: Run, tmp_path: Path, text: str, words: str) -> None:
+    """By search, recommend and export alike, before the store is looked for."""
+    config = tmp_path / "config.json"
+    config.write_text(text)
+    refused(run("search", *WITH, "--target", config), words)
+    refused(run("recommend", "s", "--target", config), words)
+    refused(run("export", "s", "--to", "hf", "--config", config), words)
+    assert list(tmp_path.iterdir()) == [config]
+
+
+def test_a_wrong_corpus_is_refused(run: Run, tmp_path: Path) -> None:
+    """Empty, binary, or a folder without text."""
+    empty, binary, folder = tmp_path / "a.txt", tmp_path / "b.bin", tmp_path / "c"
+    empty.touch()
+    binary.write_bytes(bytes(range(256)) * 1000)
+    folder.mkdir()
+    refused(run("search", *WITH, "--corpus", empty), "holds 0 bytes of text: give at least")
+    refused(run("search", *WITH, "--corpus", binary), "is not text (UTF-8)")
+    refused(run("search", *WITH, "--corpus", folder), "holds 0 bytes of text")
+    assert sorted(tmp_path.iterdir()) == [empty, binary, folder]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "words"),
+    [
+        ("train = 3\n", "train", "'train' in"),
+        ("x = 3\n", "train", "has no 'train'"),
+        ("1 / 0\n", "train", "failed with ZeroDivisionError: division by zero"),
+        ("import no_such_thing\n", "train", "failed with ModuleNotFoundError"),
+        ("def train(:\n", "train", "failed with SyntaxError"),
+        ("raise SystemExit(3)\n", "train", "failed with SystemExit"),
+    ],
+)
+def test_a_trainable_that_cannot_be_loaded_is_refused(
+    run: Run, tmp_path: Path, text: str, name: str, words: str
+) -> None:
+    """Before anything is stored."""
+    (tmp_path / "broken.py").write_text(text)
+    refused(run(*SEARCH, "20trials", "--trainable", f"broken.py:{name}"), words)
+    assert not (tmp_path / "critical.db").exists()
+
+
+def test_a_wrong_configuration_file_is_refused(run: Run, tmp_path: Path) -> None:
+    """An unknown key is named."""
+    (tmp_path / "critical.toml").write_text('budget = "20trials"\ncolor = 1\n')
+    refused(run("search", "--config", "critical.toml"), "'color' is no option of search")
+
+
+def test_a_store_in_a_folder_that_is_not_there_is_refused(run: Run, analytic: str) -> None:
+    """The sentence says which folder to create."""
+    arguments = ("--trainable", analytic, "--storage", "sqlite:///no/critical.db")
+    refused(run(*SEARCH, "20trials", *arguments), "is in a folder that does not exist: create")
+
+
+@pytest.mark.parametrize("command", ["show", "trials", "recommend", "report", "export"])
+def test_a_study_that_is_not_there_is_named_beside_those_that_are(
+    run: Run, tmp_path: Path, finished: Search, llama_config: Path, command: str
+) -> None:
+    """By every command that takes one."""
+    more = ("--to", "hf", "--config", llama_config) if command == "export" else ()
+    storage = finished.history.store.url
+    refused(run(command, "nope", "--storage", storage, *more), "no study 'nope' in")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flags", [("--in-place", "--diff"), ("--output", "x", "--in-place")])
+def test_one_export_goes_to_one_place(run: Run, llama_config: Path, flags: tuple[str, ...]) -> None:
+    """The three flags exclude each other."""
+    result = run("export", "s", "--to", "hf", "--config", llama_config, *flags)
+    refused(result, "--output, --in-place and --diff exclude each other")
+
+
+def test_a_dry_run_starts_and_stores_nothing(
+    run: Run, tmp_path: Path, trial: Callable[[str], str]
+) -> None:
+    """It prints the plan, in the unit of the budget."""
+    own = trial("raise AssertionError('started')")
+    shown = run(*SEARCH, "60trials", "--trainable", own, "--dry-run")
+    assert shown.status == 0
+    assert "Plan of default, 60trials" in shown.out
+    document = json.loads(run(*SEARCH, "10cpu-min", "--trainable", own, "--dry-run", "--json").out)
+    assert document["study"] == "default"
+    assert document["budget"] == {"unit": "cpu-min", "total": 10}
+    assert [arm["scale"]["width"] for arm in document["plan"]["arms"]] == [32, 64, 128]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["own.py"]
+
+
+RISING = "for n in range(1, 31):\n    yield Measurement({tokens}, 3.0 / n, {reasoning})"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise KeyError('[/red] oops')\nyield", "KeyError: '[/red] oops' (own.py, line 3)"),
+        ("return None", "returned a NoneType: it must be a generator"),
+        ("for _ in range(30):\n    yield 3", "yielded a int: yield critical.trials.Measurement"),
+        (RISING.format(tokens="100 - n", reasoning="0.5"), "they must be whole and grow"),
+        (RISING.format(tokens="n", reasoning="2"), "reasoning is 2: R lies between 0 and 1"),
+        ("yield Measurement(1, 2.0, 0.5)", "yielded 1 measurements: yield at least 20"),
+        ("import sys\nsys.exit(0)\nyield", "ended its process (SystemExit: 0)"),
+    ],
+)
+def test_a_trial_that_fails_ends_with_status_one(
+    run: Run, tmp_path: Path, trial: Callable[[str], str], body: str, words: str
+) -> None:
+    """The last sentence says what it died of; the study says so too, and so does show."""
+    result = run(*SEARCH, "20trials", "--trainable", trial(body), "--json")
+    assert result.status == 1
+    assert result.out == ""
+    assert result.sentence.startswith("critical: 3 trials in a row have failed, the last with ")
+    assert words in result.sentence
+    assert "Traceback" not in result.err
+    with Store.open(f"sqlite:///{tmp_path}/critical.db", create=False) as store:
+        study = store.study("default")
+        assert study.state is StudyState.FAILED
+        assert study.reason is not None
+        assert words in study.reason
+        assert [t.state for t in store.trials(study.id)] == [TrialState.FAILED] * 3
+    shown = run("show", "default")
+    assert shown.status == 0
+    assert "γ* is not known yet" in shown.out
+    assert words[:20] in shown.out.replace("\n", " ")
+
+
+def test_a_single_scale_that_only_fails_ends_with_its_reason(
+    run: Run, trial: Callable[[str], str]
+) -> None:
+    """With one reference to give up, fewer than three failures end the run."""
+    own = trial("raise ValueError('broken')\nyield")
+    result = run(*SEARCH, "7trials", "--widths", "32", "--trainable", own)
+    assert result.status == 1
+    assert result.sentence.startswith("critical: every trial has failed, the last with ValueError")
+
+
+@pytest.mark.usefixtures("without_posterior")
+def test_an_interrupted_search_says_how_to_go_on(
+    run: Run, tmp_path: Path, trial: Callable[[str], str], analytic: str
+) -> None:
+    """Ctrl-C is no traceback, and keeps what was completed."""
+    (tmp_path / "analytic_trial.py").write_text(Path(analytic.rpartition(":")[0]).read_text())
+    own = trial(
+        "from analytic_trial import train as whole\n"
+        "if run.gamma != 0.5:\n    raise KeyboardInterrupt\nyield from whole(run)"
+    )
+    result = run(*SEARCH, "7trials", "--widths", "32", "--trainable", own, "--json")
+    assert result.status == 1
+    assert result.out == ""
+    assert result.sentence == (
+        "critical: interrupted: what was completed is stored, and the same command goes on"
+    )
+    (study,) = json.loads(run("studies", "--json").out)
+    assert study["state"] == "interrupted"
+    assert (study["trials"]["completed"], study["trials"]["stopped"]) == (1, 1)
+    assert study["budget"] == {"unit": "trials", "total": 7, "spent": 2}
+    assert study["gamma"] is None
