@@ -31,7 +31,7 @@ from critical.trials import Scale
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 ENDED = (TrialState.COMPLETED, TrialState.DIVERGED)
-QUICK = settings(max_examples=120, deadline=None, phases=(Phase.explicit, Phase.generate))
+QUICK = settings(max_examples=60, deadline=None, phases=(Phase.explicit, Phase.generate))
 """Without shrinking: a simulated search takes a while, and its symptom tells enough."""
 WIDTHS = (32, 64, 128, 256)
 

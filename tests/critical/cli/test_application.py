@@ -82,7 +82,7 @@ WITH = ("--budget", "20trials")
         (["search", *WITH, "--interval", "a,b"], "'a,b' is not a list of numbers"),
         (["search", *WITH, "--widths", "33"], "write multiples of 8"),
         (["search", *WITH, "--rule", "best"], "rule 'best'"),
-        (["search", *WITH, "--rule", "floor=2"], "floor"),
+        (["search", *WITH, "--rule", "floor=lots"], "floor=lots"),
         (["search", *WITH, "--sampler", "cma"], "--sampler 'cma' is not allowed"),
         (["search", *WITH, "--seed", "x"], "--seed"),
         (["search", *WITH, "--study", "a/b"], "--study 'a/b' is not allowed"),
