@@ -1,4 +1,4 @@
-"""R and ρ of proxy runs, from their curves, as DESIGN.md defines them.
+"""R and ρ of proxy runs, from their curves, as docs/quantities.md defines them.
 
 Symbols and shapes: e evaluations of one run.
     t   tokens       (e,)  tokens seen, > 0, strictly growing

@@ -21,6 +21,7 @@ from critical.storage.records import (
     ScalePosterior,
     StudyRecord,
     TargetPosterior,
+    TrialCounts,
     TrialRecord,
 )
 from critical.storage.store import Store
@@ -45,10 +46,7 @@ def recommend(store: Store, study: StudyRecord, at: Target | int | None = None) 
     """
     posterior = store.latest_posterior(study.id)
     if posterior is None or not posterior.scales:
-        raise RunError(
-            f"study {study.name!r} knows nothing of γ* yet, too few trials have been completed: "
-            "run critical search again to go on"
-        )
+        raise RunError(_nothing_known(study, store.counts(study.id)))
     model = at if isinstance(at, Target) else None
     if at is None and study.target is not None:
         model = Target.from_document(study.target)
@@ -69,7 +67,7 @@ def recommend(store: Store, study: StudyRecord, at: Target | int | None = None) 
         "target": _target(model, width or widest.width),
         "per_scale": [_scale(scale) for scale in posterior.scales],
         "reference": {"gamma": study.reference_gamma},
-        "gain": None if gain is None else asdict(gain),
+        "gain": None if gain is None else _plain(gain),
         "budget": _budget(store, study, trials),
         "trials": asdict(store.counts(study.id)),
         "conditions": _conditions(posterior, found, study, gain),
@@ -96,6 +94,13 @@ def matrix_stds(target: Target, gamma: float) -> list[dict[str, Any]]:
         }
         for matrix in matrices(target)
     ]
+
+
+def _nothing_known(study: StudyRecord, counts: TrialCounts) -> str:
+    start = f"study {study.name!r} knows nothing of γ* yet"
+    if counts.diverged and not counts.completed:
+        return f"{start}, every trial has diverged: search lower rates with --lr"
+    return f"{start}, too few trials have been completed: run critical search again to go on"
 
 
 def _at(posterior: PosteriorRecord, width: int, study: StudyRecord) -> TargetPosterior | None:
@@ -136,6 +141,12 @@ def _gain(store: Store, study: StudyRecord, trials: list[TrialRecord]) -> Gain |
     curves = {t.number: store.trial_measurements(t.id) for t in confirmation}
     runs = runs_of(confirmation, curves, study.reference_gamma)
     return measured_gain(runs, solved_loss(runs) if is_algorithmic(study) else None)
+
+
+def _plain(gain: Gain) -> dict[str, Any]:
+    """Return a gain as JSON knows it: with lists for its intervals."""
+    document = asdict(gain)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in document.items()}
 
 
 def _budget(store: Store, study: StudyRecord, trials: list[TrialRecord]) -> dict[str, Any]:

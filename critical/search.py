@@ -32,6 +32,7 @@ from critical.trials import ProxyRun
 from critical.trials.watch import Watched
 
 MOST_FAILURES_IN_A_ROW = 3
+SAME_GAMMA = 1e-3
 CONFIRMED_WITHIN = 0.02
 """A γ* this near to one that was confirmed needs no further confirmation."""
 
@@ -219,6 +220,8 @@ class Search:
             return None
         name = f"w{scale.width}/{scale.settings}"
         gamma = round(scale.gamma_star.median, 3)
+        if abs(gamma - self.plan.reference_gamma) < SAME_GAMMA:
+            return None  # there is no difference to confirm
         rate = scale.learning_rate[int(np.argmin(np.abs(np.array(scale.gamma) - gamma)))]
         confirmed = self._confirmed()
         if confirmed and abs(confirmed[-1][0] - gamma) <= CONFIRMED_WITHIN:

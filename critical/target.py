@@ -5,7 +5,7 @@ Quantities:
     depth        decoder blocks
     feed_forward inner dimension of a feed-forward layer
     vocabulary   tokens
-    γ_eq         −ln(std) / ln(width): the exponent that a std stands for (paper.md)
+    γ_eq         −ln(std) / ln(width): the exponent that a std stands for
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def test_own_trials_have_no_ladder_unless_given() -> None:
 
 @given(st.integers(1, 5000))
 def test_the_built_in_ladder_is_a_factor_two_apart(count: int) -> None:
-    """Rungs differ as DESIGN.md wants it, up to their two digits."""
+    """Rungs are a factor 2 to 3 apart, up to their two digits."""
     try:
         ladder = make_plan(replace(REQUEST, budget=Budget(count, "trials")), None).ladder
     except BudgetError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from critical.errors import RunError
 from critical.recommend import matrix_stds, recommend
 from critical.search import Assignment, Search
 from critical.target import read_target
-from critical.trials import Trainable
+from critical.trials import Measurement, ProxyRun, Trainable
 from critical.trials.watch import watch
 
 Begin = Callable[..., Search]
@@ -26,7 +27,7 @@ KEYS = {
 
 
 def test_the_document_is_the_widest_scales_without_a_target(finished: Search) -> None:
-    """It has every key that DESIGN.md promises, and is plain JSON."""
+    """It has every key that scripts rely on, and is plain JSON."""
     document = recommend(finished.history.store, finished.history.study)
     assert json.loads(json.dumps(document, allow_nan=False)).keys() == document.keys()
     assert document.keys() >= KEYS
@@ -82,6 +83,24 @@ def test_a_study_that_knows_nothing_says_how_to_go_on(begin: Begin) -> None:
     search = begin()
     with pytest.raises(RunError, match=r"'s' knows nothing of γ\* yet.*critical search again"):
         recommend(search.history.store, search.history.study)
+
+
+def test_a_study_whose_every_trial_diverged_says_what_to_change(begin: Begin) -> None:
+    """A search that goes on would only diverge again."""
+
+    def exploding(run: ProxyRun) -> Iterator[Measurement]:
+        yield Measurement(1, math.inf, 0.0)
+
+    search = begin()
+    run_in_process(search, exploding)
+    with pytest.raises(RunError, match=r"every trial has diverged: search lower rates with --lr"):
+        recommend(search.history.store, search.history.study)
+
+
+def test_the_gain_is_the_same_from_python_as_from_json(finished: Search) -> None:
+    """Intervals are lists in both."""
+    document = recommend(finished.history.store, finished.history.study)
+    assert json.loads(json.dumps(document)) == document
 
 
 def test_what_it_rests_on_is_said(begin: Begin, train: Trainable) -> None:

@@ -38,7 +38,7 @@ def target_of(**changes: object) -> Target:
 
 
 def test_the_example_is_read_as_it_is_written() -> None:
-    """Every field of the example's target, and γ_eq as paper.md tabulates it."""
+    """Every field of the example's target, and γ_eq of 0.02 at its width."""
     target = read_target(EXAMPLE)
     assert (target.name, target.model_type, target.section) == ("llama-small.json", "llama", None)
     assert (target.width, target.depth, target.heads, target.kv_heads) == (512, 8, 8, 4)
@@ -282,7 +282,7 @@ def test_a_proxy_keeps_to_its_bounds(width: int, heads: int, depth: int) -> None
 
 
 def test_a_proxy_of_llama_8b_looks_like_the_pilots() -> None:
-    """At width 64 four heads of 16, as in paper.md; wider, more and larger heads."""
+    """At width 64 four heads of 16; wider, more and larger heads."""
     llama = target_of(
         hidden_size=4096,
         num_hidden_layers=32,
