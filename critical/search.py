@@ -79,7 +79,8 @@ class Search:
         self._last_failure = ""
         self._confirmation: tuple[Confirmation, int] | None = None
         proposals.mend(history.trials)
-        self._update_posterior()
+        self._infer()
+        self._store_posterior_once()
 
     @property
     def posterior(self) -> PosteriorRecord | None:
@@ -142,7 +143,8 @@ class Search:
         self._proposals.tell(trial)
         if trial.state in (TrialState.COMPLETED, TrialState.DIVERGED):
             self._failures = 0
-            self._update_posterior()
+            self._infer()
+            self._store_posterior()
         self._notify()
         if failure is not None:
             self._count_failure(failure)
@@ -237,15 +239,23 @@ class Search:
                 found[trial.gamma, trial.learning_rate] = None
         return list(found)
 
-    def _update_posterior(self) -> None:
+    def _infer(self) -> None:
         runs = self.history.runs()
-        if not runs:
-            return
-        rng = np.random.default_rng((self._seed, len(runs)))
-        self._inference = infer(runs, self.spec, rng, self._inference)
-        self.history.store.add_posterior(
-            self.history.study.id, self._inference.record, self.history.ledger.spent_seconds
-        )
+        if runs:
+            rng = np.random.default_rng((self._seed, len(runs)))
+            self._inference = infer(runs, self.spec, rng, self._inference)
+
+    def _store_posterior(self) -> None:
+        if self.posterior is not None:
+            history = self.history
+            spent = history.ledger.spent_seconds
+            history.store.add_posterior(history.study.id, self.posterior, spent)
+
+    def _store_posterior_once(self) -> None:
+        """Store it on opening only if a driver died between a result and its posterior."""
+        latest = self.history.store.latest_posterior(self.history.study.id)
+        if latest is None or (self.posterior and latest.trials != self.posterior.trials):
+            self._store_posterior()
 
     def _is_precise(self) -> bool:
         scale = self.widest_scale()
