@@ -159,7 +159,7 @@ def _posterior() -> PosteriorRecord:
         for width in (32, 64, 128)
     )
     target = TargetPosterior(256, star, (0.5, 0.9), False, 0.01, draws)
-    return PosteriorRecord(300, scales, 64.0, draws, draws, 0.02, target, None, None)
+    return PosteriorRecord(300, scales, 64.0, draws, draws, 0.02, target, None, None, 0.03)
 
 
 def _catch_up_sequence(store: Store) -> None:

@@ -99,8 +99,15 @@ def next_search(plan: Plan, now: Situation) -> Intent | Signal:
         running = any(trial.state is TrialState.RUNNING for trial in now.trials)
         return Signal.WAIT if running else Signal.DONE
     arm = min(ready, key=lambda arm: _had(arm, now))
-    count = sum(t.arm == arm.name and t.role is Role.SEARCH for t in now.trials)
-    return Intent(arm, Role.SEARCH, plan.seeds[count % len(plan.seeds)])
+    # Rungs change faster than seeds, or some seed would only ever see one of them.
+    turn = searched(now.trials, arm) // len(plan.rungs)
+    return Intent(arm, Role.SEARCH, plan.seeds[turn % len(plan.seeds)])
+
+
+def searched(trials: Sequence[TrialRecord], arm: Arm) -> int:
+    """Return how many search trials an arm has had; those that failed are had again."""
+    own = (t for t in trials if t.arm == arm.name and t.role is Role.SEARCH)
+    return sum(trial.state is not TrialState.FAILED for trial in own)
 
 
 def next_confirmation(

@@ -68,6 +68,7 @@ def run_prepared(prepared: Prepared, watch: Watch | None = None) -> dict[str, An
         search = open_search(store, prepared, planned=planned)
         study = search.history.study
         try:
+            store.set_state(study.id, StudyState.RUNNING)
             with (watch or _nobody)(search) as search.listener:
                 _drive(search, prepared)
             document = recommend(store, store.set_state(study.id, StudyState.FINISHED))

@@ -50,12 +50,17 @@ def measured_gain(runs: Sequence[Run], floor: float | None) -> Gain | None:
         floor: Loss where the mixture counts as solved, nats per token, or None.
     """
     finished = [run for run in runs if not run.diverged]
-    references = {run.seed: run for run in finished if run.reference}
-    tried = [run for run in finished if not run.reference and run.seed in references]
+    references = {(run.width, run.seed): run for run in finished if run.reference}
+    tried = [run for run in finished if not run.reference and (run.width, run.seed) in references]
     if not tried:
         return None
     last = tried[-1]
-    pairs = [(run, references[run.seed]) for run in tried if run.gamma == last.gamma]
+    same = (last.gamma, last.learning_rate, last.width)
+    pairs = [
+        (run, references[run.width, run.seed])
+        for run in tried
+        if (run.gamma, run.learning_rate, run.width) == same
+    ]
     reasoning = [reasoning_score(a.curve) - reasoning_score(b.curve) for a, b in pairs]
     octaves = [efficiency(a.curve, b.curve, floor).log2 for a, b in pairs]
     over = _interval(octaves)

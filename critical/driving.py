@@ -6,6 +6,7 @@ import time
 
 from critical.agenda import Signal
 from critical.search import Assignment, Search
+from critical.storage.errors import StoreError
 from critical.trials import Trainable
 from critical.trials.failure import describe
 from critical.trials.watch import Watched, watch
@@ -31,6 +32,9 @@ def _run(search: Search, trainable: Trainable, assignment: Assignment) -> None:
             search.record(assignment.number, last)
     except KeyboardInterrupt:
         stopped = "interrupted"
+        raise
+    except StoreError:
+        stopped = "the store could not be written"  # not the trial's fault
         raise
     except Exception as error:
         failure = describe(error)

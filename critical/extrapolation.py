@@ -169,7 +169,6 @@ def gamma_at(
     record: PosteriorRecord,
     width: int,
     interval: tuple[float, float],
-    slope_sd: float,
     rng: np.random.Generator,
 ) -> TargetPosterior | None:
     """Recommend γ* at any width from a stored posterior, without fitting anything.
@@ -178,7 +177,6 @@ def gamma_at(
         record: As stored.
         width: Model width, > 0.
         interval: γ of the search.
-        slope_sd: The slope's prior sd that the record was computed with, γ per octave.
         rng: For the discrepancy.
 
     Returns:
@@ -188,7 +186,7 @@ def gamma_at(
     if not scales:
         return None
     trend = Trend(record.centre_width, np.array(record.intercept), np.array(record.slope))
-    prior = TrendPrior(slope_sd, record.discrepancy_sd, interval)
+    prior = TrendPrior(record.slope_sd, record.discrepancy_sd, interval)
     return extrapolate(scales, trend, width, prior, rng)
 
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from critical.agenda import ladder_ended
+from critical.agenda import ladder_ended, searched
 from critical.budget import Budget
 from critical.evidence import runs_of
 from critical.objectives import Run, best_references, observe, solved_loss
 from critical.plan import Arm, Plan
 from critical.storage.records import (
+    COUNTED,
     LedgerRecord,
     MeasurementRecord,
     NewTrial,
-    Role,
     StudyRecord,
     TrialOutcome,
     TrialRecord,
@@ -97,8 +97,8 @@ class History:
         return runs_of(self.trials, self._curves, self._plan.reference_gamma)
 
     def searched(self, arm: Arm) -> int:
-        """Return how many search trials an arm has had, whatever became of them."""
-        return sum(t.arm == arm.name and t.role is Role.SEARCH for t in self._trials.values())
+        """Return how many search trials an arm has had; those that failed are had again."""
+        return searched(self.trials, arm)
 
     def objectives(self, number: int, *, algorithmic: bool) -> tuple[float, float]:
         """Return R and log₂ ρ (octaves) that a trial would have if it ended now as completed.
@@ -136,8 +136,7 @@ class History:
         """What is spent of the budget, in its unit; a failed trial counts by its time only."""
         if not self.budget.counts_trials:
             return self.ledger.spent_seconds
-        uncounted = (TrialState.RUNNING, TrialState.FAILED)
-        return float(sum(trial.state not in uncounted for trial in self._trials.values()))
+        return float(sum(trial.state in COUNTED for trial in self._trials.values()))
 
     @property
     def remaining(self) -> float:

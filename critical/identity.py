@@ -46,9 +46,14 @@ def is_algorithmic(study: StudyRecord) -> bool:
 
 
 def _model(target: Target) -> dict[str, Any]:
-    """Return the target, whatever its file is called."""
+    """Return the target's shape, whatever its file is called.
+
+    Its initializer is left out: ``export --in-place`` writes γ* there, and the study keeps the
+    reference that it began with.
+    """
     document = target.to_document()
-    del document["name"]
+    for key in ("name", "config", "initializer_range", "initializer_key"):
+        del document[key]
     return document
 
 

@@ -10,7 +10,7 @@ rung for the other seeds, and the search. The richest tier that the budget affor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import exp, log
 from statistics import fmean
 from typing import Any
@@ -28,6 +28,10 @@ BASE_WIDTH, BASE_RATE = 32, 4e-3
 """A learning rate that does well at a width; the best one falls about as 1/width (measured)."""
 TRAINABLE_WIDTHS = (32, 64, 128)
 SETTINGS = "target"
+_SIZES = ((1, 1, 5, 0), (3, 1, 8, 0), (3, 2, 12, 2), (3, 2, 24, 3), (3, 3, 40, 4))
+"""Rungs, seeds, search trials and pairs that given widths may have, from poor to rich."""
+_UNTIMED = 2
+"""The size that is planned where the cost of a trial is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +164,47 @@ def make_plan(request: Request, trial_seconds: Callable[[Scale], float] | None) 
             return 1.0
         return trial_seconds(scale_at(width, factor, request))
 
-    if request.widths is None and not request.own_trainable:
-        tier = _affordable(_tiers(request), cost, request.budget)
-    else:
-        widths = request.widths or TRAINABLE_WIDTHS
-        tier = _affordable(_tiers_at(widths, request), cost, request.budget)
+    widths = request.widths or (TRAINABLE_WIDTHS if request.own_trainable else None)
+    tiers = _tiers(request) if widths is None else _tiers_at(widths, request)
+    if trial_seconds is None and not request.budget.counts_trials:
+        # Nobody knows what a trial costs: plan for some, and let the search see how far it gets.
+        return _plan_of(tiers[_UNTIMED], request, None, 0.0)
+    tier = _affordable(tiers, cost, request.budget)
     return _plan_of(tier, request, trial_seconds, tier.cost(cost))
+
+
+def extended(plan: Plan, budget: Budget) -> Plan:
+    """Return the plan of a study whose budget has grown: more seeds and confirmation pairs.
+
+    Scales, tokens and learning rates stay, for the trials that have been run must still count.
+    """
+    widths = tuple(arm.scale.width for arm in plan.arms)
+    costs = {arm.scale.width: arm.trial_cost for arm in plan.arms}
+
+    def cost(width: int, _: float) -> float:
+        return 1.0 if budget.counts_trials else costs[width] or 0.0
+
+    tiers = [Tier(widths, 1, len(plan.rungs), *rest) for _, *rest in _SIZES]
+    tier = [one for one in tiers if one.cost(cost) <= budget.amount or one is tiers[0]][-1]
+    return replace(
+        plan,
+        seeds=tuple(range(plan.seeds[0], plan.seeds[0] + max(tier.seeds, len(plan.seeds)))),
+        pairs=max(tier.pairs, plan.pairs),
+        notes=(
+            *_notes(plan.ladder, max(tier.seeds, len(plan.seeds)), tier.pairs),
+            "widths, tokens and rates stay as they were planned: a new --study may have richer ones",
+        ),
+    )
+
+
+def expected_trials(plan: Plan, budget: Budget) -> dict[str, int | None]:
+    """Return about how many trials each arm will get by its equal part; None where unknown."""
+    costs = [1.0 if budget.counts_trials else arm.trial_cost for arm in plan.arms]
+    if any(cost is None for cost in costs):
+        return dict.fromkeys((arm.name for arm in plan.arms), None)
+    known = [cost for cost in costs if cost]
+    part = (budget.amount - 2 * plan.pairs * known[-1]) / len(known)
+    return {arm.name: round(part / cost) for arm, cost in zip(plan.arms, known, strict=True)}
 
 
 def scale_at(width: int, factor: float, request: Request) -> Scale:
@@ -192,8 +231,7 @@ def _tiers(request: Request) -> list[Tier]:
 
 
 def _tiers_at(widths: tuple[int, ...], request: Request) -> list[Tier]:
-    sizes = ((1, 1, 5, 0), (3, 1, 8, 0), (3, 2, 12, 2), (3, 2, 24, 3), (3, 3, 40, 4))
-    return [_bounded(Tier(widths, 1, *size), request) for size in sizes]
+    return [_bounded(Tier(widths, 1, *size), request) for size in _SIZES]
 
 
 def _bounded(tier: Tier, request: Request) -> Tier:
@@ -249,7 +287,7 @@ def _plan_of(
         device=request.device,
         workers=request.workers,
         cost=cost,
-        notes=tuple(_notes(ladder, tier)),
+        notes=tuple(_notes(ladder, tier.seeds, tier.pairs)),
     )
 
 
@@ -261,12 +299,12 @@ def _ladder(tier: Tier) -> tuple[float, ...]:
     return tuple(float(f"{lowest * 2**rung:.2g}") for rung in range(tier.rungs))
 
 
-def _notes(ladder: tuple[float, ...], tier: Tier) -> list[str]:
+def _notes(ladder: tuple[float, ...], seeds: int, pairs: int) -> list[str]:
     notes = []
     if len(ladder) == 1:
         notes.append(f"γ* will be conditional on learning rate {ladder[0]:g}")
-    if tier.seeds == 1:
+    if seeds == 1:
         notes.append("one seed only: the interval of γ* will be wide")
-    if not tier.pairs:
+    if not pairs:
         notes.append("the budget leaves no confirmation on fresh seeds")
     return notes

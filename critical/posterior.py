@@ -188,6 +188,7 @@ def _record(
         discrepancy_sd=spec.discrepancy_sd,
         target=target,
         conditional_on_learning_rate=_only_rate(runs),
+        slope_sd=spec.slope_sd,
         holdout=holdout,
     )
 

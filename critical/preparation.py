@@ -12,12 +12,12 @@ from critical.errors import BudgetError, OptionError
 from critical.history import History
 from critical.identity import check_identity, identity_of, is_algorithmic
 from critical.options import SearchOptions
-from critical.plan import Plan, Request, make_plan
+from critical.plan import Plan, Request, extended, make_plan
 from critical.posterior import PosteriorSpec
 from critical.rules import parse_rule
 from critical.search import Listener, Search
 from critical.storage.errors import StoreNotFound
-from critical.storage.records import NewStudy, StudyRecord, StudyState
+from critical.storage.records import NewStudy, StudyRecord
 from critical.storage.store import Store
 from critical.target import Target, read_target
 from critical.trials import ProxyRun, Scale
@@ -134,6 +134,22 @@ def plan_if_new(prepared: Prepared) -> tuple[Plan, float] | None:
     return plan_search(prepared)
 
 
+def planned_search(prepared: Prepared) -> Plan:
+    """Return what a search would do, and write nothing: a new plan, or that of the study there is.
+
+    Raises:
+        CriticalError: As ``plan_search`` and ``open_search``.
+    """
+    made = plan_if_new(prepared)
+    if made is not None:
+        return made[0]
+    with Store.open(prepared.options.storage, create=False) as store:
+        study = store.study(prepared.name)
+        check_identity(study, prepared.identity, store.place)
+        plan = _plan_within(study, prepared.budget)
+    return replace(plan, workers=prepared.workers, device=prepared.device)
+
+
 def open_search(
     store: Store,
     prepared: Prepared,
@@ -165,9 +181,11 @@ def open_search(
             store.charge(study.id, "timing", spent)
     else:
         check_identity(study, prepared.identity, store.place)
-        study = _extended(store, study, prepared.budget)
+        grown = _plan_within(study, prepared.budget)
+        if prepared.budget.amount > study.budget_total:
+            store.extend_budget(study.id, prepared.budget.amount)
+            study = store.update_plan(study.id, grown.to_document())
     made = replace(Plan.from_document(study.plan), workers=prepared.workers, device=prepared.device)
-    store.set_state(study.id, StudyState.RUNNING)
     proposals = Proposals(
         optuna_storage(store.url), study.name, made, study.interval, options.sampler, options.seed
     )
@@ -266,16 +284,16 @@ def _new_study(prepared: Prepared, plan: Plan) -> NewStudy:
     )
 
 
-def _extended(store: Store, study: StudyRecord, budget: Budget) -> StudyRecord:
+def _plan_within(study: StudyRecord, budget: Budget) -> Plan:
+    """Return a study's plan under a budget that may have grown."""
     if budget.amount < study.budget_total:
         had = format_amount(study.budget_total, study.budget_unit)
         raise OptionError(
             f"study {study.name!r} has a budget of {had} already: give that or more, "
             "or another name with --study"
         )
-    if budget.amount == study.budget_total:
-        return study
-    return store.extend_budget(study.id, budget.amount)
+    plan = Plan.from_document(study.plan)
+    return plan if budget.amount == study.budget_total else extended(plan, budget)
 
 
 def _spec(study: StudyRecord, plan: Plan, options: SearchOptions) -> PosteriorSpec:

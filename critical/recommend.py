@@ -27,6 +27,9 @@ from critical.storage.records import (
 from critical.storage.store import Store
 from critical.target import Target
 
+_NO_REASONING = 0.005
+"""R, everywhere below which nothing has been learned of reasoning."""
+
 
 def recommend(store: Store, study: StudyRecord, at: Target | int | None = None) -> dict[str, Any]:
     """Build the recommendation of a study from what the store holds. Fits nothing.
@@ -39,7 +42,9 @@ def recommend(store: Store, study: StudyRecord, at: Target | int | None = None) 
     Returns:
         The JSON of ``critical search`` and ``critical recommend``: ``study``, ``rule``, ``gamma``,
         ``share``, ``target``, ``per_scale``, ``reference``, ``gain``, ``budget``, ``trials``;
-        ``conditions``, sentences on what it rests on; and, with a target, ``matrices``.
+        ``exploratory``, whether no scale has learned, so that γ* is the widest proxy's and speaks
+        for no target; ``conditions``, sentences on what it rests on; and, with a target,
+        ``matrices``.
 
     Raises:
         RunError: No trial has been completed, so that nothing is known yet.
@@ -55,8 +60,10 @@ def recommend(store: Store, study: StudyRecord, at: Target | int | None = None) 
     if width is not None and (found is None or width != found.width):
         found = _at(posterior, width, study)
     widest = max(posterior.scales, key=lambda scale: (scale.learned, scale.width))
+    if found is None:
+        model, width = None, widest.width
     star = found.gamma_star if found is not None else widest.gamma_star
-    trials = store.trials(study.id)
+    trials, counts = store.trials(study.id), store.counts(study.id)
     gain = _gain(store, study, trials)
     return {
         "study": study.name,
@@ -64,12 +71,13 @@ def recommend(store: Store, study: StudyRecord, at: Target | int | None = None) 
         "rule": study.rule,
         "gamma": _gamma(star),
         "share": star.share,
+        "exploratory": found is None,
         "target": _target(model, width or widest.width),
         "per_scale": [_scale(scale) for scale in posterior.scales],
         "reference": {"gamma": study.reference_gamma},
         "gain": None if gain is None else _plain(gain),
-        "budget": _budget(store, study, trials),
-        "trials": asdict(store.counts(study.id)),
+        "budget": _budget(store, study, counts),
+        "trials": asdict(counts),
         "conditions": _conditions(posterior, found, study, gain),
         "matrices": None if model is None else matrix_stds(model, star.median),
     }
@@ -104,9 +112,8 @@ def _nothing_known(study: StudyRecord, counts: TrialCounts) -> str:
 
 
 def _at(posterior: PosteriorRecord, width: int, study: StudyRecord) -> TargetPosterior | None:
-    slope_sd = float(study.options["given"]["slope_sd"])
     rng = np.random.default_rng(width)
-    return gamma_at(posterior, width, study.interval, slope_sd, rng)
+    return gamma_at(posterior, width, study.interval, rng)
 
 
 def _gamma(star: GammaStar) -> dict[str, Any]:
@@ -149,10 +156,10 @@ def _plain(gain: Gain) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in document.items()}
 
 
-def _budget(store: Store, study: StudyRecord, trials: list[TrialRecord]) -> dict[str, Any]:
+def _budget(store: Store, study: StudyRecord, counts: TrialCounts) -> dict[str, Any]:
     """Amounts are device-seconds, or trials where those are the unit."""
     if study.budget_unit == "trials":
-        spent = float(sum(t.state.value in ("completed", "diverged", "stopped") for t in trials))
+        spent = float(counts.spent)
     else:
         spent = store.ledger(study.id).spent_seconds
     from critical.budget import unit_size
@@ -176,6 +183,8 @@ def _conditions(
     rate = posterior.conditional_on_learning_rate
     if rate is not None:
         said.append(f"conditional on learning rate {rate:g}")
+    if max(max(scale.reasoning.median) for scale in posterior.scales) < _NO_REASONING:
+        said.append("R is near 0 at every γ: γ* rests on efficiency alone")
     exploratory = [str(scale.width) for scale in posterior.scales if not scale.learned]
     if exploratory:
         said.append(
@@ -183,7 +192,9 @@ def _conditions(
             "trained items there"
         )
     if found is None:
-        said.append("no scale has learned, so nothing is extrapolated: γ* is the widest scale's")
+        said.append(
+            "no scale has learned, so nothing is extrapolated: give a new --study a bigger --budget"
+        )
     elif found.prior_dominated:
         low, high = found.doubled
         said.append(

@@ -31,7 +31,10 @@ from critical.storage.records import (
 from critical.trials import ProxyRun
 from critical.trials.watch import Watched
 
-MOST_FAILURES_IN_A_ROW = 3
+FIRST_FAILURES = 3
+"""Failures in a row that end a search of which no trial has ended otherwise."""
+MOST_FAILURES = 10
+"""Failures in a row that end any search."""
 SAME_GAMMA = 1e-3
 CONFIRMED_WITHIN = 0.02
 """A γ* this near to one that was confirmed needs no further confirmation."""
@@ -160,7 +163,7 @@ class Search:
     def _count_failure(self, failure: str) -> None:
         self._failures += 1
         self._last_failure = failure
-        if self._failures >= MOST_FAILURES_IN_A_ROW:
+        if self._failures >= (MOST_FAILURES if self.history.runs() else FIRST_FAILURES):
             raise RunError(f"{self._failures} trials in a row have failed, the last with {failure}")
 
     def _choose(self) -> Intent | Signal:
@@ -225,17 +228,18 @@ class Search:
         if abs(gamma - self.plan.reference_gamma) < SAME_GAMMA:
             return None  # there is no difference to confirm
         rate = scale.learning_rate[int(np.argmin(np.abs(np.array(scale.gamma) - gamma)))]
-        confirmed = self._confirmed()
+        confirmed = self._confirmed(name)
         if confirmed and abs(confirmed[-1][0] - gamma) <= CONFIRMED_WITHIN:
             gamma, rate = confirmed[-1]
         round_ = confirmed.index((gamma, rate)) if (gamma, rate) in confirmed else len(confirmed)
         return Confirmation(name, gamma, rate, now.best_rates.get(name)), round_
 
-    def _confirmed(self) -> list[tuple[float, float | None]]:
-        """Every (γ, learning rate) that was run beside the reference to confirm it, in order."""
+    def _confirmed(self, arm: str) -> list[tuple[float, float | None]]:
+        """Every (γ, learning rate) that an arm ran beside the reference to confirm it, in order."""
         found: dict[tuple[float, float | None], None] = {}
         for trial in self.history.trials:
-            if trial.role is Role.CONFIRMATION and trial.gamma != self.plan.reference_gamma:
+            confirms = trial.role is Role.CONFIRMATION and trial.arm == arm
+            if confirms and trial.gamma != self.plan.reference_gamma:
                 found[trial.gamma, trial.learning_rate] = None
         return list(found)
 

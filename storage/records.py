@@ -35,6 +35,10 @@ class TrialState(StrEnum):
     FAILED = "failed"
 
 
+COUNTED = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.DIVERGED)
+"""What a budget in trials is spent on: a failed one is run again."""
+
+
 class Role(StrEnum):
     """Why a trial is run."""
 
@@ -190,6 +194,11 @@ class TrialCounts:
     failed: int = 0
     running: int = 0
 
+    @property
+    def spent(self) -> int:
+        """How many count towards a budget in trials."""
+        return sum(int(getattr(self, state.value)) for state in COUNTED)
+
 
 @dataclass(frozen=True, slots=True)
 class Band:
@@ -281,6 +290,8 @@ class PosteriorRecord:
     """At the target, or at the widest scale that learned; None where none has learned."""
     conditional_on_learning_rate: float | None
     holdout: Holdout | None
+    slope_sd: float
+    """Prior sd of γ*'s slope, γ per octave of width."""
 
 
 @dataclass(frozen=True, slots=True)

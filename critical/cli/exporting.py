@@ -71,6 +71,11 @@ def export_study(
         with existing_store(storage) as store:
             document = recommend(store, store.study(study), target)
         gamma = float(document["gamma"]["median"])
+        if document["exploratory"]:
+            raise ExportError(
+                f"study {study!r} is exploratory, no scale of it has learned: search a new "
+                f"--study with a bigger --budget, or write --gamma {gamma:.3g} to export what the proxy says"
+            )
         conditions = tuple(document["conditions"])
     after, report = export(to, text, config.name, gamma)
     return Exported(config, text, after, report, study, conditions)

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -45,20 +45,14 @@ def fail(message: str, status: int) -> NoReturn:
 
 
 @contextmanager
-def stdout_to_stderr() -> Iterator[IO[str]]:
-    """Point file descriptor 1 at standard error, for Ray and trials write to it at will.
-
-    Yields:
-        The real standard output.
-    """
+def stdout_to_stderr() -> Iterator[None]:
+    """Point file descriptor 1 at standard error, for Ray and trials write to it at will."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
-    real = os.fdopen(os.dup(kept), "w", encoding="utf-8")
     try:
-        yield real
+        yield
     finally:
-        real.close()
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)

@@ -12,7 +12,7 @@ from critical.cli.output import Output, fail, say, stdout_to_stderr
 from critical.cli.progress import Progress
 from critical.cli.tables import plan_view, recommendation_view
 from critical.options import SearchOptions
-from critical.preparation import plan_search, prepare_search
+from critical.preparation import planned_search, prepare_search
 from critical.search import Listener, Search
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def print_plan(options: SearchOptions, output: Output) -> None:
     """Print what a search would do; store and start nothing."""
     with stdout_to_stderr():
         prepared = prepare_search(options)
-        plan, _ = plan_search(prepared)
+        plan = planned_search(prepared)
     if output.as_json:
         unit = prepared.budget.unit
         budget = {"unit": unit, "total": prepared.budget.amount / unit_size(unit)}

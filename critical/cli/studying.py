@@ -139,8 +139,7 @@ def write_report(name: str, path: Path, storage: str | None, output: Output) -> 
 def _summary(one: StudySummary) -> dict[str, Any]:
     study, latest = one.study, one.latest
     size = unit_size(study.budget_unit)
-    trials = one.counts.completed + one.counts.diverged + one.counts.stopped
-    spent = float(trials) if study.budget_unit == "trials" else one.spent_seconds / size
+    spent = float(one.counts.spent) if study.budget_unit == "trials" else one.spent_seconds / size
     return {
         "study": study.name,
         "state": study.state.value,

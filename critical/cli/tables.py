@@ -10,20 +10,26 @@ from rich.table import Table
 from rich.text import Text
 
 from critical.budget import Budget, format_amount
-from critical.plan import Plan
+from critical.plan import Plan, expected_trials
 from critical.storage.records import ChargeRecord, LedgerRecord, StudySummary, TrialRecord
 
 
 def plan_view(plan: Plan, name: str, budget: Budget) -> list[RenderableType]:
     """Show the scales of a plan, and below them what else it decides."""
     table = Table(title=f"Plan of {name}, {budget}", title_justify="left")
-    for column in ("width", "depth", "heads", "tokens", "s a trial"):
+    expected = expected_trials(plan, budget)
+    for column in ("width", "depth", "heads", "tokens", "s a trial", "trials, about"):
         table.add_column(column, justify="right")
     for arm in plan.arms:
         cost = "?" if arm.trial_cost is None else f"{arm.trial_cost:.1f}"
         scale = arm.scale
         table.add_row(
-            str(scale.width), str(scale.depth), str(scale.heads), f"{scale.tokens:,}", cost
+            str(scale.width),
+            str(scale.depth),
+            str(scale.heads),
+            f"{scale.tokens:,}",
+            cost,
+            str(expected[arm.name] or "?"),
         )
     rates = ", ".join(f"{rate:g}" for rate in plan.ladder) or "the trial's own"
     where = "in this process" if plan.workers == 0 else f"{plan.workers} at once on {plan.device}"
@@ -42,8 +48,7 @@ def studies_table(studies: Sequence[StudySummary]) -> Table:
     for one in studies:
         study, counts, latest = one.study, one.counts, one.latest
         unit = study.budget_unit
-        ended = counts.completed + counts.diverged + counts.stopped
-        spent = ended if unit == "trials" else one.spent_seconds
+        spent = counts.spent if unit == "trials" else one.spent_seconds
         table.add_row(
             study.name,
             study.state.value,
@@ -107,7 +112,7 @@ def failures(trials: Iterable[TrialRecord]) -> list[str]:
 def recommendation_view(document: Mapping[str, Any]) -> list[RenderableType]:
     """Show a recommendation's JSON document."""
     gamma, target = document["gamma"], document["target"]
-    where = f"width {target['width']}"
+    where = f"width {target['width']}" + (" (exploratory)" if document["exploratory"] else "")
     head = Text.assemble(
         (f"γ* {gamma['median']:.3f}", "bold"),
         f" at {where}, 90% interval {gamma['low']:.3f}–{gamma['high']:.3f}, "
@@ -124,7 +129,7 @@ def recommendation_view(document: Mapping[str, Any]) -> list[RenderableType]:
 
 def _per_scale(scales: Sequence[Mapping[str, Any]]) -> Table:
     table = Table()
-    for column in ("width", "γ*", "90%", "plateau", "verdict", "trials", "P(better)", ""):
+    for column in ("width", "γ*", "90%", "plateau", "verdict", "trials", "P(both better)", ""):
         table.add_column(column)
     for scale in scales:
         low, high = scale["plateau"]

@@ -107,6 +107,7 @@ def without_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
         discrepancy_sd=0.02,
         target=None,
         conditional_on_learning_rate=None,
+        slope_sd=0.03,
         holdout=None,
     )
     monkeypatch.setattr("critical.search.infer", lambda *_: Inference(nothing, {}))

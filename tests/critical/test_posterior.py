@@ -146,7 +146,7 @@ def test_no_runs_have_an_empty_posterior() -> None:
     """Before the first result there is a record with nothing in it."""
     found = compute([], SPEC, np.random.default_rng(0))
     assert (found.trials, found.scales, found.intercept, found.target) == (0, (), (), None)
-    assert gamma_at(found, 512, (0.3, 1.2), 0.03, np.random.default_rng(0)) is None
+    assert gamma_at(found, 512, (0.3, 1.2), np.random.default_rng(0)) is None
 
 
 def test_a_search_that_stops_short_of_the_optimum_is_one_sided() -> None:
@@ -233,7 +233,7 @@ def test_other_settings_are_inferred_and_not_extrapolated() -> None:
 def test_the_interval_widens_with_the_distance() -> None:
     """Each octave beyond the scales adds the slope's uncertainty."""
     rng = np.random.default_rng(0)
-    found = [gamma_at(posterior(2048), width, (0.3, 1.2), 0.03, rng) for width in (128, 512, 8192)]
+    found = [gamma_at(posterior(2048), width, (0.3, 1.2), rng) for width in (128, 512, 8192)]
     widths = [one.gamma_star.high - one.gamma_star.low for one in found if one is not None]
     assert widths == sorted(widths)
     assert widths[2] > 2 * widths[0]

@@ -92,11 +92,15 @@ def test_a_plan_is_made_before_anything_is_written(prepare: Prepare, tmp_path: P
 
 
 def test_a_stored_study_is_not_planned_again(prepare: Prepare, begin: Begin) -> None:
-    """Its plan stays what it was; that another study is stored changes nothing."""
+    """Its scales and rates stay; a greater budget gives it more seeds and pairs."""
     plan = begin().plan
     assert plan_if_new(prepare()) is None
     assert plan_if_new(prepare(study="other")) is not None
-    assert begin(budget="60trials").plan == plan
+    more = begin(budget="60trials").plan
+    assert (more.arms, more.ladder) == (plan.arms, plan.ladder)
+    assert more.seeds[:1] == plan.seeds
+    assert (len(more.seeds), more.pairs) == (3, 4)
+    assert begin(budget="60trials").plan == more
 
 
 def test_workers_and_device_are_this_machines(begin: Begin) -> None:

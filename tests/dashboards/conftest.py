@@ -203,6 +203,7 @@ def posterior_record(widths: tuple[int, ...] = WIDTHS) -> PosteriorRecord:
         discrepancy_sd=0.02,
         target=TargetPosterior(TARGET, at_target, (0.47, 0.99), True, 0.013, (0.7, 0.71)),
         conditional_on_learning_rate=None,
+        slope_sd=0.03,
         holdout=Holdout(
             widths[-1],
             replace(scales[-1].gamma_star, median=0.75, low=0.65, high=0.86),

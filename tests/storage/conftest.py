@@ -183,5 +183,6 @@ def posterior() -> PosteriorRecord:
         discrepancy_sd=0.02,
         target=TargetPosterior(256, star, (0.5, 0.9), False, 0.01, (0.7, 0.72)),
         conditional_on_learning_rate=None,
+        slope_sd=0.03,
         holdout=Holdout(64, star, star),
     )
