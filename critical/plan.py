@@ -192,7 +192,7 @@ def extended(plan: Plan, budget: Budget) -> Plan:
         pairs=max(tier.pairs, plan.pairs),
         notes=(
             *_notes(plan.ladder, max(tier.seeds, len(plan.seeds)), tier.pairs),
-            "widths, tokens and rates stay as they were planned: a new --study may have richer ones",
+            "widths, tokens and rates stay as planned: a new --study may have richer ones",
         ),
     )
 
