@@ -1,11 +1,4 @@
-"""The plan of a search: scales, tokens, learning rates, seeds, and what is kept for confirmation.
-
-    k   rungs of the learning-rate ladder        s   seeds per scale
-    n   search trials per scale                  c   pairs of confirmation runs, widest scale
-
-A scale costs (k + s − 1 + n) trials: the reference at every rung for the first seed, at the best
-rung for the other seeds, and the search. The richest tier that the budget affords is taken.
-"""
+"""The plan of a search: scales, tokens, learning rates, seeds, and what is kept for confirmation."""
 
 from __future__ import annotations
 
@@ -20,6 +13,7 @@ from pydantic import TypeAdapter
 from critical.budget import Budget, format_amount
 from critical.errors import BudgetError
 from critical.target import Target, proxy_shape
+from critical.tiers import SIZES, TIERS, UNTIMED, Tier
 from critical.trials import Scale
 
 BASE_TOKENS = 640_000
@@ -28,42 +22,6 @@ BASE_WIDTH, BASE_RATE = 32, 4e-3
 """A learning rate that does well at a width; the best one falls about as 1/width (measured)."""
 TRAINABLE_WIDTHS = (32, 64, 128)
 SETTINGS = "target"
-_SIZES = ((1, 1, 5, 0), (3, 1, 8, 0), (3, 2, 12, 2), (3, 2, 24, 3), (3, 3, 40, 4))
-"""Rungs, seeds, search trials and pairs that given widths may have, from poor to rich."""
-_UNTIMED = 2
-"""The size that is planned where the cost of a trial is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """What a budget may buy; see the symbols above. ``factor`` multiplies the base tokens."""
-
-    widths: tuple[int, ...]
-    factor: float
-    rungs: int
-    seeds: int
-    search: int
-    pairs: int
-
-    def cost(self, trial: Callable[[int, float], float]) -> float:
-        """Return the cost of the tier, given that of a trial at a width and token factor."""
-        each = [trial(width, self.factor) for width in self.widths]
-        return sum(each) * (self.rungs + self.seeds - 1 + self.search) + 2 * self.pairs * each[-1]
-
-
-TIERS = (
-    Tier((16,), 0.25, 1, 1, 5, 0),
-    Tier((32,), 0.5, 1, 1, 6, 0),
-    Tier((32,), 1, 3, 1, 10, 0),
-    Tier((32, 64), 1, 3, 2, 12, 2),
-    Tier((32, 48, 64), 1, 3, 2, 16, 2),
-    Tier((32, 64, 128), 1, 3, 2, 24, 3),
-    Tier((64, 96, 128), 2, 3, 3, 32, 3),
-    Tier((64, 128, 256), 4, 3, 3, 40, 4),
-    Tier((128, 256, 512), 8, 3, 4, 48, 4),
-    Tier((128, 256, 512, 1024), 16, 4, 4, 64, 6),
-)
-"""From the poorest to the richest; the first is the least that can be searched at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +126,7 @@ def make_plan(request: Request, trial_seconds: Callable[[Scale], float] | None) 
     tiers = _tiers(request) if widths is None else _tiers_at(widths, request)
     if trial_seconds is None and not request.budget.counts_trials:
         # Nobody knows what a trial costs: plan for some, and let the search see how far it gets.
-        return _plan_of(tiers[_UNTIMED], request, None, 0.0)
+        return _plan_of(tiers[UNTIMED], request, None, 0.0)
     tier = _affordable(tiers, cost, request.budget)
     return _plan_of(tier, request, trial_seconds, tier.cost(cost))
 
@@ -184,7 +142,7 @@ def extended(plan: Plan, budget: Budget) -> Plan:
     def cost(width: int, _: float) -> float:
         return 1.0 if budget.counts_trials else costs[width] or 0.0
 
-    tiers = [Tier(widths, 1, len(plan.rungs), *rest) for _, *rest in _SIZES]
+    tiers = [Tier(widths, 1, len(plan.rungs), *rest) for _, *rest in SIZES]
     tier = [one for one in tiers if one.cost(cost) <= budget.amount or one is tiers[0]][-1]
     return replace(
         plan,
@@ -231,7 +189,7 @@ def _tiers(request: Request) -> list[Tier]:
 
 
 def _tiers_at(widths: tuple[int, ...], request: Request) -> list[Tier]:
-    return [_bounded(Tier(widths, 1, *size), request) for size in _SIZES]
+    return [_bounded(Tier(widths, 1, *size), request) for size in SIZES]
 
 
 def _bounded(tier: Tier, request: Request) -> Tier:

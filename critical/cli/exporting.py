@@ -74,7 +74,7 @@ def export_study(
         if document["exploratory"]:
             raise ExportError(
                 f"study {study!r} is exploratory, no scale of it has learned: search a new "
-                f"--study with a bigger --budget, or write --gamma {gamma:.3g} to export the proxy's"
+                f"--study with a bigger --budget, or write --gamma {gamma:.3g} all the same"
             )
         conditions = tuple(document["conditions"])
     after, report = export(to, text, config.name, gamma)

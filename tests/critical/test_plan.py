@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from critical.budget import Budget, parse_budget
 from critical.errors import BudgetError
-from critical.plan import TIERS, TRAINABLE_WIDTHS, Plan, Request, Tier, make_plan, scale_at
+from critical.plan import TRAINABLE_WIDTHS, Plan, Request, make_plan, scale_at
 from critical.target import read_target
+from critical.tiers import TIERS, Tier
 from critical.trials import Scale
 
 REQUEST = Request(
