@@ -1,4 +1,4 @@
-"""The plan of a search: scales, tokens, learning rates, seeds, and what is kept for confirmation."""
+"""The plan of a search: scales, tokens, learning rates, seeds, confirmation."""
 
 from __future__ import annotations
 
