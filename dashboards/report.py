@@ -79,15 +79,23 @@ def _matrices(table: Html | None) -> Html | None:
     return None if table is None else tag("section", tag("h2", "What to write"), table)
 
 
+def _gamma_star_caption(data: ReportData) -> str:
+    bars = "Each bar is the 90% interval of γ* at one width and its thick part the plateau"
+    if data.posterior is None or data.posterior.target is None:
+        return f"{bars}; nothing is carried to a target before a scale has learned."
+    return (
+        f"{bars}; the fan carries them to the target, and the dotted whisker shows how far the "
+        "interval would reach if γ* could drift twice as fast."
+    )
+
+
 def _answer_plates(data: ReportData) -> list[Plate]:
     scales = 0 if data.posterior is None else len(data.posterior.scales)
     return [
         Plate(
             "gamma-star",
             "γ* against width",
-            "Each bar is the 90% interval of γ* at one width and its thick part the plateau; the "
-            "fan carries them to the target, and the dotted whisker shows how far the interval "
-            "would reach if γ* could drift twice as fast.",
+            _gamma_star_caption(data),
             gamma_star_figure(data.study, data.posterior),
         ),
         Plate(

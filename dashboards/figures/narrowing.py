@@ -16,7 +16,7 @@ VERDICT_SYMBOLS = {"resolved": "circle", "one-sided": "triangle-up-open", "no tr
 def narrowing_figure(study: StudyRecord, steps: Sequence[PosteriorSummary]) -> go.Figure:
     """Draw the median and 90% interval of γ* after each completed trial, over the spend."""
     if not steps:
-        return style.empty("There is no posterior yet, so no interval that could narrow.")
+        return style.empty("No scale has learned yet, so there is no interval that could narrow.")
     drawn = style.panels(
         2, 1, height=480, shared_xaxes=True, row_heights=[0.72, 0.28], vertical_spacing=0.06
     )
