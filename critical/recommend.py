@@ -108,7 +108,10 @@ def _nothing_known(study: StudyRecord, counts: TrialCounts) -> str:
     start = f"study {study.name!r} knows nothing of γ* yet"
     if counts.diverged and not counts.completed:
         return f"{start}, every trial has diverged: search lower rates with --lr"
-    return f"{start}, too few trials have been completed: run critical search again to go on"
+    return (
+        f"{start}, too few trials have been completed: run critical search again to go on, with a "
+        "bigger --budget if this one is spent"
+    )
 
 
 def _at(posterior: PosteriorRecord, width: int, study: StudyRecord) -> TargetPosterior | None:
