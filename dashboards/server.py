@@ -20,6 +20,9 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8050
 MAX_PORT = 65535
 THREADS = 4
+WHOLE_PAGE_BYTES = 64 * 2**20
+"""A page with plotly.js in it is sent from memory: waitress would put it in a temporary file, and
+leave that open where the browser goes away."""
 
 
 class Server(Protocol):
@@ -85,7 +88,10 @@ def bind(app: WSGIApplication, host: str, port: int) -> Server:
     # Browsers try 127.0.0.1 for localhost; two sockets would be on two ports where 0 is asked.
     address = DEFAULT_HOST if host.lower() == "localhost" else host.strip("[]")
     listening = _listen(address, port)
-    return cast("Server", create_server(app, sockets=[listening], threads=THREADS, ident=""))
+    server = create_server(
+        app, sockets=[listening], threads=THREADS, ident="", outbuf_overflow=WHOLE_PAGE_BYTES
+    )
+    return cast("Server", server)
 
 
 def _listen(address: str, port: int) -> socket.socket:
