@@ -25,10 +25,6 @@ class OptionError(CriticalError):
     """An option's value that is not allowed, or a study that exists with another one."""
 
 
-class TrainableError(CriticalError):
-    """A user's own trial that cannot be loaded."""
-
-
 class RunError(CriticalError):
     """The work itself failed. Exit status 1."""
 
