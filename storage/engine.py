@@ -29,6 +29,7 @@ CONNECT_SECONDS = 10
 """How long to wait for a PostgreSQL server that does not answer."""
 
 _WRITES = "critical_writes"
+_MIGRATES = "critical_migrates"
 # These say that a statement of ours is wrong, so they stay tracebacks.
 _OUR_FAULT = (IntegrityError, DataError, ProgrammingError)
 
@@ -52,6 +53,21 @@ def make_engine(url: URL) -> Engine:
 def writing(engine: Engine) -> Engine:
     """Return the same engine, its transactions taking SQLite's write lock when they begin."""
     return engine.execution_options(**{_WRITES: True})
+
+
+@contextmanager
+def migrating(engine: Engine) -> Iterator[Connection]:
+    """Write in one transaction on a connection of its own, in SQLite without foreign keys.
+
+    There a table is changed by dropping it for a copy, and with foreign keys its rows would take
+    with them all that refers to them. They cannot be switched off within a transaction.
+    """
+    with writing(engine).execution_options(**{_MIGRATES: True}).connect() as connection:
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            connection.invalidate()
 
 
 @contextmanager
@@ -130,5 +146,8 @@ def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) ->
 def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads and then writes cannot wait for a lock that another process took in
     # between: SQLite fails it at once. So writers take the lock first, where they can wait.
-    writes = connection.get_execution_options().get(_WRITES, False)
+    options = connection.get_execution_options()
+    writes = options.get(_WRITES, False)
+    if options.get(_MIGRATES, False):
+        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -70,3 +70,13 @@ class TrialNotFound(StoreError):
 
 class DocumentError(StoreError):
     """A document that JSON cannot hold, or that this version cannot read."""
+
+
+class StudyBusy(StoreError):
+    """Another driver holds the lease on a study."""
+
+
+class LeaseLost(StoreError):
+    """Another driver has taken the study over: nothing may be written any more. Exit status 1."""
+
+    exit_status = 1

@@ -13,25 +13,56 @@ from critical.storage.schema import Charge, Trial
 
 
 def reserve(session: Session, study_id: int, trial_id: int, purpose: str, seconds: float) -> None:
-    """Hold device-seconds for a trial that is about to start."""
+    """Hold device-seconds for an attempt at a trial that is about to start."""
+    before = session.scalar(
+        select(func.count()).select_from(Charge).where(Charge.trial_id == trial_id)
+    )
     session.add(
         Charge(
             study_id=study_id,
             trial_id=trial_id,
+            attempt=before or 0,
             purpose=purpose,
             reserved_seconds=_checked(seconds),
             reserved_at=datetime.now(UTC),
         )
     )
+    session.flush()
 
 
-def settle(session: Session, trial_id: int, seconds: float) -> None:
-    """Charge a trial what it used. A reservation is settled once; later calls change nothing."""
+def hold(session: Session, trial_id: int, seconds: float) -> None:
+    """Raise what a running attempt holds to what it has used already, if that is more."""
+    session.execute(
+        update(Charge)
+        .where(
+            Charge.trial_id == trial_id,
+            Charge.settled_at.is_(None),
+            Charge.reserved_seconds < seconds,
+        )
+        .values(reserved_seconds=_checked(seconds))
+    )
+
+
+def settle(session: Session, trial_id: int, seconds: float, reason: str | None = None) -> None:
+    """Charge an attempt what it used. It is settled once; later calls change nothing.
+
+    Args:
+        session: Inside a transaction.
+        trial_id: The trial's key.
+        seconds: Device-seconds of this attempt alone.
+        reason: Why it ended before its trial did, if so.
+    """
     session.execute(
         update(Charge)
         .where(Charge.trial_id == trial_id, Charge.settled_at.is_(None))
-        .values(charged_seconds=_checked(seconds), settled_at=datetime.now(UTC))
+        .values(charged_seconds=_checked(seconds), settled_at=datetime.now(UTC), reason=reason)
     )
+
+
+def charged(session: Session, trial_id: int) -> float:
+    """Return the device-seconds that a trial's attempts have been charged so far."""
+    statement = select(func.sum(Charge.charged_seconds)).where(Charge.trial_id == trial_id)
+    return session.scalar(statement) or 0.0
 
 
 def charge(session: Session, study_id: int, purpose: str, seconds: float) -> None:
@@ -40,6 +71,7 @@ def charge(session: Session, study_id: int, purpose: str, seconds: float) -> Non
     session.add(
         Charge(
             study_id=study_id,
+            attempt=0,
             purpose=purpose,
             reserved_seconds=_checked(seconds),
             charged_seconds=seconds,
@@ -81,9 +113,11 @@ def charges(session: Session, study_id: int) -> list[ChargeRecord]:
     statement = (
         select(
             Trial.number.label("trial_number"),
+            Charge.attempt,
             Charge.purpose,
             Charge.reserved_seconds,
             Charge.charged_seconds,
+            Charge.reason,
             Charge.reserved_at,
             Charge.settled_at,
         )

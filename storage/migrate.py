@@ -7,13 +7,13 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.schema import SchemaItem
 
-from critical.storage.engine import opening, writing
+from critical.storage.engine import migrating, opening
 from critical.storage.errors import StoreNotFound, StoreTooNew
 from critical.storage.schema import TABLE_PREFIX
 from critical.storage.url import place
 
 VERSION_TABLE = "critical_alembic_version"
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every revision that this version knows, oldest first: the names in migrations/versions."""
 HEAD = REVISIONS[-1]
 
@@ -33,7 +33,7 @@ def bring_to_head(engine: Engine, *, create: bool) -> None:
         with engine.connect() as connection:
             if not _is_behind(connection, create=create):
                 return
-        with writing(engine).begin() as connection:
+        with migrating(engine) as connection:
             _wait_for_other_migrations(connection)
             if _is_behind(connection, create=create):
                 _upgrade(connection)

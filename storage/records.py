@@ -29,12 +29,16 @@ class TrialState(StrEnum):
     """What became of a trial."""
 
     RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    """Begun, and waiting to go on from its checkpoint under its own number."""
     COMPLETED = "completed"
     STOPPED = "stopped"
     DIVERGED = "diverged"
     FAILED = "failed"
 
 
+OPEN = (TrialState.RUNNING, TrialState.INTERRUPTED)
+"""What has begun and not ended."""
 COUNTED = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.DIVERGED)
 """What a budget in trials is spent on: a failed one is run again."""
 
@@ -131,10 +135,15 @@ class TrialRecord:
     settings: str
     state: TrialState
     reason: str | None
+    """Why it did not complete, or why its last attempt ended before it did."""
     reasoning: float | None
     log2_efficiency: float | None
+    attempts: int
+    """How often it was begun or went on, each a line of the ledger."""
     reserved_seconds: float
+    """What was reserved for its attempts in all."""
     device_seconds: float | None
+    """What its attempts were charged in all; None before the first has ended."""
     started_at: datetime
     finished_at: datetime | None
 
@@ -147,7 +156,7 @@ class MeasurementRecord:
     loss: float
     reasoning: float
     device_seconds: float
-    """Since the trial started."""
+    """Since the trial started, over all its attempts."""
     extras: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -173,6 +182,37 @@ class ChargeRecord:
     charged_seconds: float | None
     reserved_at: datetime
     settled_at: datetime | None
+    attempt: int = 0
+    """Of the trial, from 0."""
+    reason: str | None = None
+    """Why the attempt ended before its trial did; None where the trial ended with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process of some machine, as another one on the same machine can look for it."""
+
+    host: str
+    machine: str
+    """Tells machines of one name apart, and a machine's boots."""
+    pid: int
+    started: str
+    """Tells processes of one number apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """The right of one driver to write to a study, until it ends or is not renewed in time."""
+
+    id: str
+    study_id: int
+    process: Process
+    acquired_at: datetime
+    expires_in: float
+    """Seconds, by the database's clock; negative where it was not renewed in time."""
+    released_at: datetime | None
+    environment: Document
+    """Versions, devices, commit: under what this driver ran its trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +233,7 @@ class TrialCounts:
     diverged: int = 0
     failed: int = 0
     running: int = 0
+    interrupted: int = 0
 
     @property
     def spent(self) -> int:

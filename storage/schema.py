@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -127,10 +128,11 @@ class Measurement(Base):
 
 
 class Charge(Base):
-    """One line of the ledger, device-seconds: at most one for a trial."""
+    """One line of the ledger, device-seconds: one for each attempt at a trial."""
 
     __tablename__ = "critical_charge"
     __table_args__ = (
+        UniqueConstraint("trial_id", "attempt"),
         CheckConstraint("reserved_seconds >= 0", name="reserved_seconds"),
         CheckConstraint("charged_seconds >= 0", name="charged_seconds"),
         CheckConstraint("(charged_seconds IS NULL) = (settled_at IS NULL)", name="settled"),
@@ -141,13 +143,44 @@ class Charge(Base):
         ForeignKey("critical_study.id", ondelete="CASCADE"), index=True
     )
     trial_id: Mapped[int | None] = mapped_column(
-        ForeignKey("critical_trial.id", ondelete="CASCADE"), unique=True
+        ForeignKey("critical_trial.id", ondelete="CASCADE")
     )
+    attempt: Mapped[int]
     purpose: Mapped[str] = mapped_column(String(64))
     reserved_seconds: Mapped[float]
     charged_seconds: Mapped[float | None]
+    reason: Mapped[str | None] = mapped_column(Text)
     reserved_at: Mapped[datetime]
     settled_at: Mapped[datetime | None]
+
+
+class Lease(Base):
+    """A driver's right to write to a study, and under what it ran; one at a time is unreleased."""
+
+    __tablename__ = "critical_lease"
+    __table_args__ = (
+        Index(
+            "uq_critical_lease_unreleased",
+            "study_id",
+            unique=True,
+            sqlite_where=text("released_at IS NULL"),
+            postgresql_where=text("released_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    study_id: Mapped[int] = mapped_column(
+        ForeignKey("critical_study.id", ondelete="CASCADE"), index=True
+    )
+    host: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    machine: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    pid: Mapped[int]
+    started: Mapped[str] = mapped_column(String(64))
+    acquired_at: Mapped[datetime]
+    expires_at: Mapped[float]
+    """Seconds since 1970 by the database's clock, which all drivers share."""
+    released_at: Mapped[datetime | None]
+    environment: Mapped[dict[str, Any]]
 
 
 class Posterior(Base):

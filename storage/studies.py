@@ -109,13 +109,16 @@ def set_state(
     return _flushed(session, study)
 
 
-def lock(session: Session, study_id: int) -> None:
+def lock(session: Session, study_id: int) -> str:
     """Hold a study's row until the transaction ends, so that writers to it take turns.
+
+    Returns:
+        Its name.
 
     Raises:
         StudyNotFound: There is no such row.
     """
-    _locked(session, study_id)
+    return _locked(session, study_id).name
 
 
 def _locked(session: Session, study_id: int) -> Study:

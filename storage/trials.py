@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from critical.storage import ledger, studies
 from critical.storage.documents import extras_document, extras_mapping
-from critical.storage.errors import TrialNotFound
+from critical.storage.errors import StoreError, TrialNotFound
 from critical.storage.records import (
+    OPEN,
     MeasurementRecord,
     NewTrial,
     TrialOutcome,
@@ -40,17 +41,16 @@ def add(session: Session, study_id: int, new: NewTrial) -> TrialRecord:
     session.add(trial)
     session.flush()
     ledger.reserve(session, study_id, trial.id, new.role.value, reserved)
-    session.flush()
     return by_id(session, trial.id)
 
 
 def finish(session: Session, trial_id: int, outcome: TrialOutcome) -> TrialRecord:
-    """Store how a running trial ended and settle its charge; a finished one stays as it is."""
-    if outcome.state is TrialState.RUNNING:
-        raise ValueError(f"trial {trial_id} cannot end as running: give another TrialState")
+    """Store how an open trial ended and settle its charge; a finished one stays as it is."""
+    if outcome.state in OPEN:
+        raise ValueError(f"trial {trial_id} cannot end as {outcome.state}: give another TrialState")
     ended = session.scalar(
         update(Trial)
-        .where(Trial.id == trial_id, Trial.state == TrialState.RUNNING)
+        .where(Trial.id == trial_id, Trial.state.in_(OPEN))
         .values(
             state=outcome.state,
             reason=outcome.reason,
@@ -65,6 +65,62 @@ def finish(session: Session, trial_id: int, outcome: TrialOutcome) -> TrialRecor
     return by_id(session, trial_id)
 
 
+def interrupt(session: Session, trial_id: int, device_seconds: float, reason: str) -> TrialRecord:
+    """Settle a running trial's attempt, which ended before the trial; another state stays."""
+    if _swap(session, trial_id, TrialState.RUNNING, TrialState.INTERRUPTED, reason):
+        ledger.settle(session, trial_id, device_seconds, reason)
+    return by_id(session, trial_id)
+
+
+def resume(session: Session, trial_id: int, reserved_seconds: float) -> TrialRecord:
+    """Let an interrupted trial run on under its number, with a reservation of its own.
+
+    Raises:
+        StoreError: It is not interrupted: it runs, or has ended.
+    """
+    if not _swap(session, trial_id, TrialState.INTERRUPTED, TrialState.RUNNING, None):
+        found = by_id(session, trial_id)
+        raise StoreError(
+            f"trial {found.number} is {found.state} and cannot go on: only an interrupted one can"
+        )
+    study_id, role = session.execute(
+        select(Trial.study_id, Trial.role).where(Trial.id == trial_id)
+    ).one()
+    ledger.reserve(session, study_id, trial_id, role.value, reserved_seconds)
+    return by_id(session, trial_id)
+
+
+def adopt(session: Session, study_id: int, reason: str) -> list[TrialRecord]:
+    """Interrupt what a dead driver left running, charged to its last measurement."""
+    orphans = session.scalars(
+        select(Trial.id)
+        .where(Trial.study_id == study_id, Trial.state == TrialState.RUNNING)
+        .order_by(Trial.number)
+    ).all()
+    return [interrupt(session, key, _measured(session, key), reason) for key in orphans]
+
+
+def _measured(session: Session, trial_id: int) -> float:
+    """Device-seconds of the running attempt up to its last measurement."""
+    last = session.scalar(
+        select(func.max(Measurement.device_seconds)).where(Measurement.trial_id == trial_id)
+    )
+    return max(0.0, (last or 0.0) - ledger.charged(session, trial_id))
+
+
+def _swap(
+    session: Session, trial_id: int, old: TrialState, new: TrialState, reason: str | None
+) -> bool:
+    """Change a trial's state only if it is still the old one; tell whether it was."""
+    swapped = session.scalar(
+        update(Trial)
+        .where(Trial.id == trial_id, Trial.state == old)
+        .values(state=new, reason=reason)
+        .returning(Trial.id)
+    )
+    return swapped is not None
+
+
 def of_study(session: Session, study_id: int) -> list[TrialRecord]:
     """Return a study's trials in number order."""
     statement = _trials().where(Trial.study_id == study_id).order_by(Trial.number)
@@ -77,6 +133,14 @@ def by_id(session: Session, trial_id: int) -> TrialRecord:
     if row is None:
         raise _no_trial(trial_id)
     return TrialRecord(**row)
+
+
+def study_of(session: Session, trial_id: int) -> int:
+    """Return the key of the study that a trial belongs to."""
+    found = session.scalar(select(Trial.study_id).where(Trial.id == trial_id))
+    if found is None:
+        raise _no_trial(trial_id)
+    return found
 
 
 def by_number(session: Session, study_id: int, number: int) -> TrialRecord:
@@ -96,9 +160,17 @@ def by_number(session: Session, study_id: int, number: int) -> TrialRecord:
 
 
 def measure(
-    session: Session, trial_id: int, first: int, measurements: Sequence[MeasurementRecord]
+    session: Session,
+    trial_id: int,
+    first: int,
+    measurements: Sequence[MeasurementRecord],
+    used_seconds: float,
 ) -> None:
-    """Store measurements ``first``, ``first + 1``, …; numbers that are stored already stay."""
+    """Store measurements ``first``, ``first + 1``, …; numbers that are stored already stay.
+
+    ``used_seconds``, device-seconds of the running attempt, are held from now on if more than
+    what was reserved.
+    """
     # The lock on the trial keeps another writer from storing a number after we looked.
     if session.scalar(select(Trial.id).where(Trial.id == trial_id).with_for_update()) is None:
         raise _no_trial(trial_id)
@@ -116,6 +188,8 @@ def measure(
     ]
     if rows:
         session.execute(insert(Measurement), rows)
+    if used_seconds:
+        ledger.hold(session, trial_id, used_seconds)
 
 
 def measurements(session: Session, trial_id: int) -> tuple[MeasurementRecord, ...]:
@@ -144,7 +218,7 @@ def _grouped(rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[int, tuple[Measureme
 
 def _trials() -> Select[*tuple[Any, ...]]:
     """Select a TrialRecord's fields by name; what a trial costs stands in the ledger."""
-    return select(
+    columns = select(
         Trial.id,
         Trial.number,
         Trial.arm,
@@ -162,11 +236,13 @@ def _trials() -> Select[*tuple[Any, ...]]:
         Trial.reason,
         Trial.reasoning,
         Trial.log2_efficiency,
-        Charge.reserved_seconds,
-        Charge.charged_seconds.label("device_seconds"),
+        func.count().label("attempts"),
+        func.sum(Charge.reserved_seconds).label("reserved_seconds"),
+        func.sum(Charge.charged_seconds).label("device_seconds"),
         Trial.started_at,
         Trial.finished_at,
-    ).join_from(Trial, Charge)
+    )
+    return columns.join_from(Trial, Charge).group_by(Trial.id)
 
 
 def _measurements() -> Select[*tuple[Any, ...]]:

@@ -100,7 +100,7 @@ def _draw_arm(
 ) -> None:
     for trial in trials:
         points = thinned_curve(curves[trial.id])
-        whole = trial.state in (TrialState.COMPLETED, TrialState.RUNNING)
+        whole = trial.state in (TrialState.COMPLETED, *OPEN)
         drawn.add_scatter(
             x=[point.tokens for point in points],
             y=style.rounded((point.loss for point in points), digits=4),

@@ -9,7 +9,7 @@ from critical.dashboards.data import ReportData
 from critical.dashboards.documents import Estimate, estimate_at, gamma_star_at
 from critical.dashboards.markup import Html, join, tag
 from critical.dashboards.pages.conditions import conditions_of
-from critical.storage.records import GammaStar, PosteriorRecord, ScalePosterior, TrialState
+from critical.storage.records import GammaStar, PosteriorRecord, ScalePosterior
 
 DISAGREEMENT = 0.05
 """Arms whose γ* differ by more have no common headline."""
@@ -142,7 +142,7 @@ def _budget(data: ReportData) -> Html:
     study, ledger = data.study, data.ledger
     unit = units.device_time(study.budget_unit, ledger.spent_seconds)
     if study.budget_unit == units.TRIALS:
-        spent = float(sum(trial.state is not TrialState.RUNNING for trial in data.trials))
+        spent = float(data.counts.spent)
         text = f"{spent:.0f} of {study.budget_total:.0f} trials ({unit.text(ledger.spent_seconds)})"
     else:
         spent = ledger.spent_seconds
@@ -160,6 +160,7 @@ def _counts(data: ReportData) -> str:
         "diverged": counts.diverged,
         "failed": counts.failed,
         "running": counts.running,
+        "interrupted": counts.interrupted,
     }
     told = [f"{count} {state}" for state, count in rest.items() if count]
     return ", ".join([f"{counts.completed} completed", *told])

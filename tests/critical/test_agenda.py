@@ -121,7 +121,7 @@ class Simulation:
                 width=scale.width, depth=scale.depth, heads=scale.heads, tokens=scale.tokens,
                 seed=intent.seed, settings=intent.arm.settings, state=TrialState.RUNNING,
                 reason=None, reasoning=None, log2_efficiency=None,
-                reserved_seconds=self.cost(intent.arm) or 0.0, device_seconds=None,
+                attempts=1, reserved_seconds=self.cost(intent.arm) or 0.0, device_seconds=None,
                 started_at=NOW, finished_at=None,
             )
         )  # fmt: skip

@@ -32,6 +32,7 @@ def trial(number: int, state: TrialState = TrialState.COMPLETED, gamma: float = 
         reason=None,
         reasoning=None,
         log2_efficiency=None,
+        attempts=1,
         reserved_seconds=1.0,
         device_seconds=1.0,
         started_at=datetime.now(UTC),

@@ -124,6 +124,7 @@ def _trial(
         reason="loss is not finite" if state is TrialState.DIVERGED else None,
         reasoning=told[0],
         log2_efficiency=told[1],
+        attempts=1,
         reserved_seconds=1.2 * seconds,
         device_seconds=seconds,
         started_at=clock,

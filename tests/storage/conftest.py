@@ -34,9 +34,9 @@ SERVER_USERS = ("postgres", "nobody")
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """A server in a temporary folder, reached by its socket; yields a URL without a database."""
-    initdb, pg_ctl = shutil.which("initdb"), shutil.which("pg_ctl")
+    initdb, pg_ctl = _server_program("initdb"), _server_program("pg_ctl")
     if initdb is None or pg_ctl is None:
-        pytest.skip("no PostgreSQL: initdb and pg_ctl are not on the PATH")
+        pytest.skip("no PostgreSQL: initdb and pg_ctl are not installed")
     if importlib.util.find_spec("psycopg") is None:
         pytest.skip("no psycopg: pip install 'critical[postgres]'")
     # Not pytest's own folder: a socket's path may have 107 characters.
@@ -59,6 +59,12 @@ def postgresql() -> Iterator[str]:
         run(pg_ctl, "-D", data, "-m", "immediate", "-w", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _server_program(name: str) -> str | None:
+    """Find a program of the server, which Debian does not put on the PATH."""
+    packaged = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(packaged[-1]) if packaged else None)
 
 
 def _server_user(folder: Path) -> list[str]:

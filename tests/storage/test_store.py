@@ -297,9 +297,11 @@ class TestTrials:
         assert store.counts(study.id) == TrialCounts()
         for state in TrialState:
             trial = store.add_trial(study.id, new_trial)
-            if state is not TrialState.RUNNING:
+            if state is TrialState.INTERRUPTED:
+                store.interrupt_trial(trial.id, 1.0, "its worker died")
+            elif state is not TrialState.RUNNING:
                 store.finish_trial(trial.id, TrialOutcome(state, 1.0))
-        assert store.counts(study.id) == TrialCounts(1, 1, 1, 1, 1)
+        assert store.counts(study.id) == TrialCounts(1, 1, 1, 1, 1, 1)
 
 
 class TestMeasurements:
