@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from critical.dashboards.figures import style
 from critical.dashboards.figures.arms import Arm, arm_of, arms_in, labeller
-from critical.storage.records import MeasurementRecord, TrialRecord, TrialState
+from critical.storage.records import OPEN, MeasurementRecord, TrialRecord, TrialState
 
 Curves = Mapping[int, Sequence[MeasurementRecord]]
 """Measurements by trial id."""
