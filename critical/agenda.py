@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from critical.plan import Arm, Plan
-from critical.storage.records import Role, TrialRecord, TrialState
+from critical.storage.records import OPEN, Role, TrialRecord, TrialState
 
 ATTEMPTS = 2
 """A reference or confirmation run that failed this often is given up."""
@@ -96,8 +96,8 @@ def next_search(plan: Plan, now: Situation) -> Intent | Signal:
         return Signal.DONE
     ready = [arm for arm in payable if arm.name in now.best_rates]
     if not ready:
-        running = any(trial.state is TrialState.RUNNING for trial in now.trials)
-        return Signal.WAIT if running else Signal.DONE
+        going_on = any(trial.state in OPEN for trial in now.trials)
+        return Signal.WAIT if going_on else Signal.DONE
     arm = min(ready, key=lambda arm: _had(arm, now))
     # Rungs change faster than seeds, or some seed would only ever see one of them.
     turn = searched(now.trials, arm) // len(plan.rungs)
@@ -128,7 +128,7 @@ def next_confirmation(
             # Half a pair confirms nothing: none is begun that could not be ended.
             if _due(found) and _pays(arm, now, times=1 if ran else 2):
                 return Intent(arm, Role.CONFIRMATION, seed, gamma, rate)
-            waiting |= any(trial.state is TrialState.RUNNING for trial in found)
+            waiting |= any(trial.state in OPEN for trial in found)
     return Signal.WAIT if waiting else Signal.DONE
 
 
@@ -173,7 +173,7 @@ def _matching(
 
 
 def _due(found: Sequence[TrialRecord]) -> bool:
-    busy = any(t.state is TrialState.RUNNING or t.state in _ENDED for t in found)
+    busy = any(t.state in OPEN or t.state in _ENDED for t in found)
     return not busy and not _given_up(found)
 
 

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from critical.driving import run_in_process
+from critical.environment import environment
+from critical.errors import Interruption, RunError
+from critical.leasing import holding
 from critical.options import load_options, resolve_storage
-from critical.preparation import Prepared, open_search, plan_if_new, prepare_search
+from critical.preparation import (
+    Prepared,
+    enter_study,
+    open_search,
+    plan_if_new,
+    prepare_search,
+)
 from critical.recommend import recommend
-from critical.search import Listener, Search
+from critical.search import INTERRUPTED, Listener, Search
+from critical.stopping import stopping_on_signals
+from critical.storage.errors import StoreError
 from critical.storage.records import StudyState
 from critical.storage.store import Store
 from critical.target import read_target
@@ -35,6 +46,7 @@ def run_search(**options: Any) -> dict[str, Any]:  # noqa: ANN401  # as SearchOp
 
     Raises:
         CriticalError: An option or a file that it names is wrong.
+        Interruption: The user interrupts.
         RunError: The run itself failed.
     """
     return run_prepared(prepare_search(load_options(options, os.environ, None)))
@@ -60,25 +72,52 @@ def run_prepared(prepared: Prepared, watch: Watch | None = None) -> dict[str, An
 
     A study that ends by an exception is left ``interrupted`` or ``failed`` with the reason, and
     the same search goes on.
+
+    Raises:
+        Interruption: The user interrupts; it holds the recommendation so far.
+        StudyBusy: Another driver searches this study.
+        RunError: The run itself failed.
     """
     # More threads than one make the posterior's small matrices slower while workers are busy.
     torch.set_num_threads(1)
     planned = plan_if_new(prepared)
     with Store.open(prepared.options.storage) as store:
-        search = open_search(store, prepared, planned=planned)
-        study = search.history.study
-        try:
-            store.set_state(study.id, StudyState.RUNNING)
-            with (watch or _nobody)(search) as search.listener:
-                _drive(search, prepared)
-            document = recommend(store, store.set_state(study.id, StudyState.FINISHED))
-        except KeyboardInterrupt:
-            store.set_state(study.id, StudyState.INTERRUPTED, "interrupted by the user")
-            raise
-        except Exception as error:
+        study = enter_study(store, prepared, planned)
+        with holding(store, study, environment()):
+            search = open_search(store, prepared)
+            try:
+                _run(search, prepared, watch or _nobody)
+            finally:
+                search.folder.close()
+            return _concluded(search)
+
+
+def _run(search: Search, prepared: Prepared, watch: Watch) -> None:
+    store, study = search.history.store, search.history.study
+    try:
+        store.set_state(study.id, StudyState.RUNNING)
+        with stopping_on_signals(search.stop), watch(search) as search.listener:
+            _drive(search, prepared)
+    except KeyboardInterrupt:
+        search.stopping = True
+    except Exception as error:
+        with suppress(StoreError):  # where the store itself failed, that is the sentence to read
             store.set_state(study.id, StudyState.FAILED, " ".join(str(error).split())[:500])
-            raise
-        store.add_recommendation(study.id, document)
+        raise
+
+
+def _concluded(search: Search) -> dict[str, Any]:
+    """Store what became of a search that ran to its end or was told to stop."""
+    store, study = search.history.store, search.history.study
+    if search.stopping:
+        study = store.set_state(study.id, StudyState.INTERRUPTED, INTERRUPTED)
+        try:
+            raise Interruption(recommend(store, study))
+        except RunError:
+            raise Interruption(None) from None
+    study = store.set_state(study.id, StudyState.FINISHED)
+    document = recommend(store, study)
+    store.add_recommendation(study.id, document)
     return document
 
 
@@ -91,8 +130,7 @@ def _drive(search: Search, prepared: Prepared) -> None:
     # Ray takes seconds to import.
     from critical.ray_driving import run_on_ray
 
-    options = prepared.options
-    run_on_ray(search, prepared.trainable, options.work_dir, options.ray_address)
+    run_on_ray(search, prepared.trainable, prepared.options.ray_address)
 
 
 def _nobody(search: Search) -> AbstractContextManager[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,60 +15,101 @@ from critical.objectives import Run, best_references, observe, solved_loss
 from critical.plan import Arm, Plan
 from critical.storage.records import (
     COUNTED,
+    OPEN,
     LedgerRecord,
     MeasurementRecord,
     NewTrial,
+    Role,
     StudyRecord,
     TrialOutcome,
     TrialRecord,
     TrialState,
 )
 from critical.storage.store import Store
-from critical.trials.watch import Watched
+from critical.trials.watch import Earlier, Watched
 
+ORPHANED = "its driver died"
 _EVIDENCE = (TrialState.COMPLETED, TrialState.DIVERGED)
+_FEW = 50
+"""Curves that are read one by one; more of them are read all at once."""
 
 
 class History:
-    """The trials of a study. Every change is in the store before it is here."""
+    """The trials of a study. Every change is in the store before it is here.
+
+    What a dead driver left running is interrupted on opening, charged to its last measurement, so
+    that it goes on. A curve is read when it is first needed: a study may have half a million
+    measurements.
+    """
 
     def __init__(self, store: Store, study: StudyRecord, plan: Plan) -> None:
         self.store = store
         self.study = study
         self.budget = Budget(study.budget_total, study.budget_unit)
         self._plan = plan
-        measurements = store.measurements(study.id)
-        trials = store.trials(study.id)
-        self._trials = {trial.number: trial for trial in trials}
-        self._curves = {t.number: list(measurements.get(t.id, ())) for t in trials}
-        self._opened_at = len(trials)
-        self._fail_orphans()
+        store.adopt_trials(study.id, ORPHANED)
+        self._trials = {trial.number: trial for trial in store.trials(study.id)}
+        self._opened_at = len(self._trials)
+        self._curves: dict[int, list[MeasurementRecord]] = {}
+        self._runs: dict[int, Run | None] = {}
+        self._held: dict[int, float] = {}
+        self._waits: dict[str, float] = {}
+        self._ledger: LedgerRecord | None = None
 
     def begin(self, new: NewTrial) -> TrialRecord:
         """Enter a trial and reserve its device-seconds, in one transaction."""
         trial = self.store.add_trial(self.study.id, new)
-        self._trials[trial.number] = trial
         self._curves[trial.number] = []
-        return trial
+        self._held[trial.number] = new.reserved_seconds
+        return self._changed(trial)
+
+    def resume(self, number: int, reserved_seconds: float) -> TrialRecord:
+        """Let an interrupted trial run on, and reserve what it still needs, in one transaction."""
+        trial = self.store.resume_trial(self._trials[number].id, reserved_seconds)
+        self._held[number] = reserved_seconds
+        return self._changed(trial)
 
     def measure(self, number: int, watched: Watched) -> None:
-        """Store a measurement; the non-finite last one of a diverged trial says nothing more."""
+        """Store a measurement, unless an earlier attempt's was stored for its tokens.
+
+        The non-finite last one of a diverged trial says nothing more.
+        """
         one = watched.measurement
+        trial, curve = self._trials[number], self._curve(number)
         if not (math.isfinite(one.loss) and math.isfinite(one.reasoning)):
             return
+        if curve and one.tokens <= curve[-1].tokens:
+            return
         finite = {name: value for name, value in one.extras.items() if math.isfinite(value)}
-        measurement = MeasurementRecord(
-            one.tokens, one.loss, one.reasoning, watched.device_seconds, finite
-        )
-        curve = self._curves[number]
-        self.store.add_measurements(self._trials[number].id, len(curve), [measurement])
+        seconds = (trial.device_seconds or 0.0) + watched.device_seconds
+        measurement = MeasurementRecord(one.tokens, one.loss, one.reasoning, seconds, finite)
+        beyond = watched.device_seconds if watched.device_seconds > self._held[number] else 0.0
+        self.store.add_measurements(trial.id, len(curve), [measurement], used_seconds=beyond)
+        if beyond:
+            self._held[number], self._ledger = beyond, None
+        waited = seconds - (curve[-1].device_seconds if curve else 0.0)
+        self._waits[trial.arm] = max(waited, self._waits.get(trial.arm, 0.0))
         curve.append(measurement)
 
     def end(self, number: int, outcome: TrialOutcome) -> TrialRecord:
         """Settle a trial: its result and its charge, in one transaction."""
-        trial = self.store.finish_trial(self._trials[number].id, outcome)
-        self._trials[number] = trial
-        return trial
+        return self._changed(self.store.finish_trial(self._trials[number].id, outcome))
+
+    def interrupt(self, number: int, device_seconds: float, reason: str) -> TrialRecord:
+        """Settle an attempt that ended before its trial, in one transaction."""
+        trial = self._trials[number]
+        return self._changed(self.store.interrupt_trial(trial.id, device_seconds, reason))
+
+    def earlier(self, number: int) -> Earlier:
+        """Return what is stored of a trial that is about to run or to go on."""
+        curve = self._curve(number)
+        if not curve:
+            return Earlier()
+        return Earlier(len(curve), curve[0].loss, curve[-1].tokens)
+
+    def longest_wait(self, arm: str) -> float | None:
+        """Return the longest wait for a measurement that this process saw in an arm, seconds."""
+        return self._waits.get(arm)
 
     @property
     def trials(self) -> list[TrialRecord]:
@@ -77,14 +118,19 @@ class History:
 
     @property
     def running(self) -> list[TrialRecord]:
-        """Those that have not ended."""
+        """Those that run."""
         return [trial for trial in self._trials.values() if trial.state is TrialState.RUNNING]
+
+    @property
+    def interrupted(self) -> list[TrialRecord]:
+        """Those that wait to go on."""
+        return [trial for trial in self._trials.values() if trial.state is TrialState.INTERRUPTED]
 
     @property
     def attempts(self) -> list[TrialRecord]:
         """Every trial but those that had failed when the study was opened.
 
-        What a killed driver, or a fault since mended, made fail is tried again.
+        What a fault since mended made fail is tried again.
         """
         return [
             trial
@@ -94,7 +140,7 @@ class History:
 
     def runs(self) -> list[Run]:
         """Return the completed and diverged trials with their curves."""
-        return runs_of(self.trials, self._curves, self._plan.reference_gamma)
+        return self._built(lambda trial: trial.state in _EVIDENCE)
 
     def searched(self, arm: Arm) -> int:
         """Return how many search trials an arm has had; those that failed are had again."""
@@ -105,23 +151,21 @@ class History:
 
         Where no reference has finished yet log₂ ρ is 0; the posterior recomputes both.
         """
-        own = [t for t in self._trials.values() if t.arm == self._trials[number].arm]
-        ended = [t for t in own if t.state in _EVIDENCE and t.number != number]
-        this = replace(self._trials[number], state=TrialState.COMPLETED)
-        runs = runs_of([*ended, this], self._curves, self._plan.reference_gamma)
-        place = sorted(t.number for t in [*ended, this]).index(number)
+        trial = replace(self._trials[number], state=TrialState.COMPLETED)
+        (run,) = self._run_of(trial)
+        runs = [*self._references(trial.arm), run]
         observations = observe(runs, solved_loss(runs) if algorithmic else None)
         if observations:
-            return observations[place].reasoning, observations[place].log2_efficiency
-        return float(runs[place].curve.reasoning[-1]), 0.0
+            return observations[-1].reasoning, observations[-1].log2_efficiency
+        return float(run.curve.reasoning[-1]), 0.0
 
     def best_rates(self) -> dict[str, float | None]:
         """Return the reference's best learning rate of the arms whose ladder has ended."""
         rates: dict[str, float | None] = {}
-        runs = self.runs()
+        attempts = self.attempts
         for arm in self._plan.arms:
-            if ladder_ended(self._plan, arm, self.attempts):
-                references = best_references(_of_arm(runs, arm))
+            if ladder_ended(self._plan, arm, attempts):
+                references = best_references(self._references(arm.name))
                 if references:
                     rates[arm.name] = references[0].learning_rate
         return rates
@@ -129,7 +173,9 @@ class History:
     @property
     def ledger(self) -> LedgerRecord:
         """What has been spent and what is held, device-seconds."""
-        return self.store.ledger(self.study.id)
+        if self._ledger is None:
+            self._ledger = self.store.ledger(self.study.id)
+        return self._ledger
 
     @property
     def spent(self) -> float:
@@ -140,9 +186,10 @@ class History:
 
     @property
     def remaining(self) -> float:
-        """What is neither spent nor held by running trials, in the budget's unit."""
+        """What is neither spent nor held by open trials, in the budget's unit."""
         if self.budget.counts_trials:
-            return self.budget.amount - self.spent - len(self.running)
+            held = sum(trial.state in OPEN for trial in self._trials.values())
+            return self.budget.amount - self.spent - held
         ledger = self.ledger
         return self.budget.amount - ledger.spent_seconds - ledger.held_seconds
 
@@ -164,14 +211,51 @@ class History:
         ]
         return float(np.quantile(completed, 0.75)) if completed else arm.trial_cost or 0.0
 
-    def _fail_orphans(self) -> None:
-        """Fail what a dead driver left running, charged to its last measurement."""
-        for trial in self.running:
-            curve = self._curves[trial.number]
-            charged = curve[-1].device_seconds if curve else 0.0
-            outcome = TrialOutcome(TrialState.FAILED, charged, "the search was interrupted")
-            self.end(trial.number, outcome)
+    def seconds_left(self, trial: TrialRecord) -> float:
+        """Predict the device-seconds that an interrupted trial still needs, by its tokens."""
+        curve = self._curve(trial.number)
+        done = curve[-1].tokens / trial.tokens if curve else 0.0
+        return self.seconds(self._plan.arm(trial.arm)) * max(0.0, 1.0 - done)
 
+    def _changed(self, trial: TrialRecord) -> TrialRecord:
+        self._trials[trial.number] = trial
+        self._ledger = None
+        return trial
 
-def _of_arm(runs: Sequence[Run], arm: Arm) -> list[Run]:
-    return [r for r in runs if (r.width, r.settings) == (arm.scale.width, arm.settings)]
+    def _references(self, arm: str) -> list[Run]:
+        """The runs of an arm that may be references, by role or by γ."""
+        gamma = self._plan.reference_gamma
+        found = self._built(
+            lambda trial: (
+                trial.state in _EVIDENCE
+                and trial.arm == arm
+                and (trial.role is Role.REFERENCE or math.isclose(trial.gamma, gamma, abs_tol=1e-6))
+            )
+        )
+        return [run for run in found if run.reference]
+
+    def _built(self, wanted: Callable[[TrialRecord], bool]) -> list[Run]:
+        trials = [trial for trial in self._trials.values() if wanted(trial)]
+        self._read([trial for trial in trials if trial.number not in self._runs])
+        found = [self._runs[trial.number] for trial in trials]
+        return [run for run in found if run is not None]
+
+    def _read(self, trials: Sequence[TrialRecord]) -> None:
+        """Build the runs of ended trials, which never change, and let go of their curves."""
+        missing = [trial for trial in trials if trial.number not in self._curves]
+        if len(missing) > _FEW:
+            curves = self.store.measurements(self.study.id)
+            self._curves |= {t.number: list(curves.get(t.id, ())) for t in missing}
+        for trial in trials:
+            self._runs[trial.number] = next(iter(self._run_of(trial)), None)
+            del self._curves[trial.number]
+
+    def _run_of(self, trial: TrialRecord) -> list[Run]:
+        curves = {trial.number: self._curve(trial.number)}
+        return runs_of([trial], curves, self._plan.reference_gamma)
+
+    def _curve(self, number: int) -> list[MeasurementRecord]:
+        if number not in self._curves:
+            key = self._trials[number].id
+            self._curves[number] = list(self.store.trial_measurements(key))
+        return self._curves[number]

@@ -50,6 +50,10 @@ class SearchOptions(BaseModel):
     sampler: Literal["gp", "random"] = "gp"
     ray_address: str | None = None
     work_dir: Path = Path("critical-work")
+    retries: int = Field(default=2, ge=0)
+    backoff: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    patience: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+    max_failures: int = Field(default=10, ge=1)
 
     @field_validator("widths", "lr", mode="before")
     @classmethod

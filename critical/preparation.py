@@ -9,13 +9,15 @@ from typing import Any
 
 from critical.budget import Budget, format_amount, parse_budget
 from critical.errors import BudgetError, OptionError
+from critical.folders import StudyFolder
 from critical.history import History
 from critical.identity import check_identity, identity_of, is_algorithmic
 from critical.options import SearchOptions
 from critical.plan import Plan, Request, extended, make_plan
 from critical.posterior import PosteriorSpec
+from critical.retries import Retries
 from critical.rules import parse_rule
-from critical.search import Listener, Search
+from critical.search import Search
 from critical.storage.errors import StoreNotFound
 from critical.storage.records import NewStudy, StudyRecord
 from critical.storage.store import Store
@@ -150,41 +152,61 @@ def planned_search(prepared: Prepared) -> Plan:
     return replace(plan, workers=prepared.workers, device=prepared.device)
 
 
-def open_search(
-    store: Store,
-    prepared: Prepared,
-    *,
-    planned: tuple[Plan, float] | None = None,
-    listener: Listener | None = None,
-) -> Search:
-    """Create the study and its plan, or take up an existing one where it stopped.
+def enter_study(
+    store: Store, prepared: Prepared, planned: tuple[Plan, float] | None = None
+) -> StudyRecord:
+    """Create the study and its plan, or find the one that is to go on.
 
     Args:
         store: Where the study is, or will be.
         prepared: What is asked for.
         planned: What ``plan_if_new`` returned; a new study without it is planned now.
-        listener: Who is told of every change.
 
     Raises:
         OptionError: The study exists with other options, or a greater budget.
         BudgetError: A new study's budget is under the minimum.
     """
-    from critical.proposals import Proposals
-    from critical.storage.optuna_storage import optuna_storage
-
-    options = prepared.options
     study = store.find_study(prepared.name)
     if study is None:
         made, spent = planned or plan_search(prepared)
         study = store.create_study(_new_study(prepared, made))
         if spent:
             store.charge(study.id, "timing", spent)
-    else:
-        check_identity(study, prepared.identity, store.place)
+        return study
+    check_identity(study, prepared.identity, store.place)
+    _plan_within(study, prepared.budget)
+    return study
+
+
+def open_search(
+    store: Store,
+    prepared: Prepared,
+    *,
+    planned: tuple[Plan, float] | None = None,
+) -> Search:
+    """Enter the study and take it up where it stopped. The caller holds its lease, if any does.
+
+    Args:
+        store: Where the study is, or will be.
+        prepared: What is asked for.
+        planned: What ``plan_if_new`` returned; a new study without it is planned now.
+
+    Raises:
+        OptionError: The study exists with other options or a greater budget, or the work directory
+            cannot be written.
+        BudgetError: A new study's budget is under the minimum.
+    """
+    from critical.proposals import Proposals
+    from critical.storage.optuna_storage import optuna_storage
+
+    options = prepared.options
+    folder = StudyFolder(options.work_dir, prepared.name)
+    folder.check()
+    study = enter_study(store, prepared, planned)
+    if prepared.budget.amount > study.budget_total:
         grown = _plan_within(study, prepared.budget)
-        if prepared.budget.amount > study.budget_total:
-            store.extend_budget(study.id, prepared.budget.amount)
-            study = store.update_plan(study.id, grown.to_document())
+        store.extend_budget(study.id, prepared.budget.amount)
+        study = store.update_plan(study.id, grown.to_document())
     made = replace(Plan.from_document(study.plan), workers=prepared.workers, device=prepared.device)
     proposals = Proposals(
         optuna_storage(store.url), study.name, made, study.interval, options.sampler, options.seed
@@ -194,9 +216,10 @@ def open_search(
         made,
         proposals,
         _spec(study, made, options),
+        folder,
         precision=options.precision,
         seed=options.seed,
-        listener=listener,
+        retries=Retries(options.retries, options.backoff, options.max_failures, options.patience),
     )
 
 

@@ -11,7 +11,6 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from critical.search import Search
 from critical.trials import Trainable
@@ -27,26 +26,25 @@ _QUIET = {
 }
 
 
-def run_on_ray(
-    search: Search, trainable: Trainable, work_dir: Path, address: str | None = None
-) -> None:
-    """Run trials until the search has nothing left to do.
+def run_on_ray(search: Search, trainable: Trainable, address: str | None = None) -> None:
+    """Run trials until the search has nothing left to do, or is told to stop.
 
     Args:
         search: Says what to run, and stores what comes of it.
         trainable: The trial; pickled once and sent to the workers.
-        work_dir: Where Ray keeps its files of this run.
         address: Of a running Ray cluster, or None to start a local one for this run.
 
     Raises:
         RunError: One trial after another has failed.
-        KeyboardInterrupt: The user interrupts; running trials are stored as stopped.
+        StoreError: The store cannot be written any more.
+        KeyboardInterrupt: The user does not wait; running trials are stored as interrupted.
     """
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     plan = search.plan
     with _ray(plan.workers, address):
         from ray import tune
 
+        from critical.deaths import DeathNotes, Undertaker
         from critical.searcher import TuneSearcher
         from critical.trials.trainable import RayTrial
 
@@ -58,21 +56,25 @@ def run_on_ray(
             tune.with_resources(tune.with_parameters(RayTrial, trial=trainable), held),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=DeathNotes(searcher),
                 num_samples=-1,
                 max_concurrent_trials=plan.workers,
                 reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
-                name=search.history.study.name,
-                storage_path=str(work_dir.absolute() / "ray"),
+                name="tune",
+                storage_path=str(search.folder.ray),
                 verbose=0,
+                callbacks=[Undertaker(searcher)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         try:
             tuner.fit()
         finally:
-            searcher.stop_running("interrupted")
+            searcher.stop_running()
     if searcher.error is not None:
         raise searcher.error
 

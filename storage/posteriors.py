@@ -48,6 +48,12 @@ def latest(session: Session, study_id: int) -> PosteriorRecord | None:
     return None if document is None else posterior_record(document)
 
 
+def latest_at(session: Session, study_id: int) -> datetime | None:
+    """Return the moment of the last step, if there was one."""
+    statement = select(Posterior.created_at).where(Posterior.study_id == study_id)
+    return session.scalar(statement.order_by(Posterior.id.desc()).limit(1))
+
+
 def narrowing(session: Session, study_id: int) -> list[PosteriorSummary]:
     """Return γ* after each step that had one, oldest first; no document is read."""
     statement = _summaries().where(Posterior.study_id == study_id).order_by(Posterior.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -296,6 +297,11 @@ class Store:
         """Return the posterior stored last, or None."""
         with self._reading() as session:
             return posteriors.latest(session, study_id)
+
+    def inferred_at(self, study_id: int) -> datetime | None:
+        """Return when the posterior stored last was, or None."""
+        with self._reading() as session:
+            return posteriors.latest_at(session, study_id)
 
     def narrowing(self, study_id: int) -> list[PosteriorSummary]:
         """Return γ* after each step that had one, oldest first, without loading documents."""

@@ -7,11 +7,11 @@ a curve's middle is averaged as its end is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 ETA = 15.0
 
@@ -26,6 +26,11 @@ class WeightAverage:
     def update(self, step: int) -> None:
         """Take in the weights after ``step``, counted from 1."""
         torch._foreach_lerp_(self._average, self._weights, (ETA + 1) / (step + ETA))
+
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """The average of each parameter itself, no copy, in the order of ``parameters()``."""
+        return self._average
 
     @contextmanager
     def applied(self) -> Iterator[None]:

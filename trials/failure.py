@@ -1,16 +1,25 @@
-"""A trial's exception as one line for the store and the terminal."""
+"""A trial's exception as one line for the store and the terminal, and what kind it is of."""
 
 from __future__ import annotations
 
+import errno
+from typing import Literal
+
+import torch
+
 from critical.trials.watch import ContractError
+from critical.trials.watchdog import Hanging
+
+FailureKind = Literal["memory", "error"]
 
 
 def describe(error: BaseException) -> str:
     """Return an exception's type, message, and the file and line where it was raised.
 
-    A broken contract is told by its sentence alone: the place of the check helps nobody.
+    A broken contract is told by its sentence alone, for the place of the check helps nobody; so is
+    a trial that hangs, whose sentence has its place.
     """
-    if isinstance(error, ContractError):
+    if isinstance(error, ContractError | Hanging):
         return str(error)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -21,3 +30,14 @@ def describe(error: BaseException) -> str:
         place = f" ({name}, line {trace.tb_lineno})"
     message = " ".join(str(error).split())
     return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
+
+
+def kind_of(error: BaseException) -> FailureKind:
+    """Tell a want of memory, which another moment or machine may not have, from other errors."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "memory"
+    if isinstance(error, OSError):
+        return "memory" if error.errno == errno.ENOMEM else "error"
+    # torch's allocator on the CPU, and CUDA's own calls, have no type for it.
+    wants_memory = "can't allocate memory" in str(error) or "out of memory" in str(error)
+    return "memory" if isinstance(error, RuntimeError) and wants_memory else "error"

@@ -7,17 +7,26 @@ from typing import Any
 
 from ray import tune
 
-from critical.trials.failure import describe
-from critical.trials.run import ProxyRun, Trainable
-from critical.trials.watch import Watched, watch
+from critical.trials.failure import describe, kind_of
+from critical.trials.run import Interrupted, ProxyRun, Trainable
+from critical.trials.watch import NOTHING_EARLIER, Earlier, Watched, watch
+from critical.trials.watchdog import PATIENCE_SECONDS, Watchdog
 
 
 class RayTrial(tune.Trainable):  # type: ignore[misc]  # ray ships no types
-    """One pack. ``config`` holds ``members``, a list of ProxyRun; the trainable comes beside it.
+    """One pack. The trainable comes beside ``config``.
+
+    The keys of ``config``, of which only the first is needed:
+
+    - ``members``: a list of ProxyRun;
+    - ``earlier``: what an interrupted trial has stored already, an Earlier, by default nothing;
+    - ``patience``: seconds that any wait for a measurement may take;
+    - ``longest_wait``: the longest one known of such trials, seconds, by default None.
 
     Each step reports one measurement, a Watched as it is, for Tune flattens dictionaries; the last
-    one reports ``done`` alone. An exception of the trial's own is reported as ``failure``, so that
-    the worker lives on and takes the next trial.
+    one reports ``done`` alone, or with ``interrupted`` where the trial was told to stop. An
+    exception of the trial's own is reported as ``failure``, a line, and its ``kind``, so that the
+    worker lives on and takes the next trial. One that hangs ends the worker, see ``watchdog``.
     """
 
     def setup(self, config: dict[str, Any], trial: Trainable) -> None:
@@ -34,20 +43,36 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]  # ray ships no types
     def _start(self, config: dict[str, Any]) -> None:
         members: list[ProxyRun] = config["members"]
         (run,) = members  # a trial without train_pack holds one member
-        self._watched: Iterator[Watched] = watch(self._trainable, run)
+        self._earlier: Earlier = config.get("earlier", NOTHING_EARLIER)
+        self._watchdog = Watchdog(
+            config.get("patience", PATIENCE_SECONDS), config.get("longest_wait"), run.checkpoint_dir
+        )
+        self._watched: Iterator[Watched] = watch(self._trainable, run, self._earlier)
 
     def step(self) -> dict[str, Any]:
         """Advance to the next measurement."""
         try:
-            watched = next(self._watched, None)
+            watched = self._advance()
+        except Interrupted:
+            return {"done": True, "interrupted": True}
         except Exception as error:
-            return {"done": True, "failure": describe(error)}
+            return {"done": True, "failure": describe(error), "kind": kind_of(error)}
         if watched is None:
             return {"done": True}
         return {"done": False, "watched": watched}
 
+    def _advance(self) -> Watched | None:
+        with self._watchdog.watching() as wait:
+            watched = next(self._watched, None)
+            wait.counts = watched is not None and (
+                watched.measurement.tokens > self._earlier.tokens
+            )
+        return watched
+
     def cleanup(self) -> None:
-        """Close the generator, so that a user's ``finally`` runs."""
+        """Close the generator, so that a user's ``finally`` runs, and not for ever."""
         close = getattr(self._watched, "close", None)
         if close is not None:
-            close()
+            self._watchdog.folder = None  # the driver may be about to remove it
+            with self._watchdog.watching():
+                close()

@@ -1,14 +1,17 @@
 """The built-in trial: one proxy trained from scratch, measured as it goes.
 
 A constant rate after a short warmup, and evaluation on an averaged copy of the weights, make the
-middle of one curve comparable with the end of another.
+middle of one curve comparable with the end of another. An interrupted run goes on from its
+checkpoint, see ``resuming``.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -21,8 +24,11 @@ from critical.trials.evaluation import evaluate, evaluation_steps
 from critical.trials.initialization import Convention, initialize
 from critical.trials.mixture import DEFAULT_MIXTURE, TEXT_LENGTH, VOCABULARY, Group, Mixture
 from critical.trials.model import Decoder, ModelShape
+from critical.trials.resuming import Keeper, restore_training, training_state
 from critical.trials.run import Measurement, ProxyRun
 
+ARITHMETIC = 1
+"""Raised when the same recipe and run come to other numbers: older checkpoints do not fit then."""
 DEFAULT_LEARNING_RATE = 4e-3
 
 
@@ -84,17 +90,43 @@ class TrainingRecipe:
 def train(recipe: TrainingRecipe, run: ProxyRun) -> Iterator[Measurement]:
     """Train a proxy and yield ``recipe.evaluations`` measurements, log-spaced over its tokens.
 
-    On the CPU the measurements are the same to the bit for the same recipe and run. A run that
-    diverges yields one measurement with a non-finite loss and ends.
+    On the CPU the measurements are the same to the bit for the same recipe and run, however often
+    it was interrupted: where ``run.checkpoint_dir`` has a checkpoint of it, what was measured
+    before is yielded again, and training goes on at the next step. A batch is a function of the
+    seed and the step alone, so that no generator's state is part of it. A run that diverges yields
+    one measurement with a non-finite loss and ends.
+
+    A checkpoint is saved at most every ten seconds, and takes at most about 1% of the time.
+    After a save that failed (a full disk), training goes on, and ``checkpoint_failures``, an extra
+    of later measurements, counts such failures.
+
+    Raises:
+        Interrupted: A stop was requested before the last step, and the state is saved.
     """
     training = ProxyTraining(recipe, run)
-    for step in range(1, training.steps + 1):
+    keeper = Keeper(run, fingerprint(recipe, run))
+    reached = keeper.resume(training)
+    yield from tuple(keeper.measured)
+    for step in range(reached + 1, training.steps + 1):
         training.advance(step)
         if step in training.looks:
-            measurement = training.measure(step)
+            measurement = keeper.add(training.measure(step))
             yield measurement
             if not math.isfinite(measurement.loss):
                 return
+        if step < training.steps:  # at its end a run has nothing to go on to
+            keeper.after(step, training)
+
+
+def fingerprint(recipe: TrainingRecipe, run: ProxyRun) -> str:
+    """Return a digest of all that decides a run's numbers: neither its device nor its folders."""
+    of_recipe = {part.name: getattr(recipe, part.name) for part in fields(recipe)}
+    of_recipe["corpus"] = recipe.corpus.digest if recipe.corpus is not None else None
+    of_recipe["mixture"] = list(recipe.mixture.items())  # their order decides the draws
+    of_run = {part.name: getattr(run, part.name) for part in fields(run)}
+    del of_run["device"], of_run["checkpoint_dir"]
+    text = json.dumps([ARITHMETIC, of_recipe, of_run], default=repr)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class ProxyTraining:
@@ -149,6 +181,14 @@ class ProxyTraining:
         tokens = step * self._mixture.tokens_per_step
         with self._average.applied():
             return evaluate(self._model, self._validation, self._mixture.fractions, tokens)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return every tensor that a step changes, no copies; there is one step at least."""
+        return training_state(self._model, self._optimizer, self._average)
+
+    def restore(self, state: Mapping[str, Tensor]) -> bool:
+        """Go on from a state before any step is taken; False where it is not of this shape."""
+        return restore_training(state, self._model, self._optimizer, self._average)
 
 
 def _optimizer(recipe: TrainingRecipe, model: nn.Module, rate: float) -> torch.optim.AdamW:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from critical.trials.run import Measurement, ProxyRun, Trainable
+from critical.trials.run import Interrupted, Measurement, ProxyRun, Trainable
 
 FEWEST_MEASUREMENTS = 20
 EXPLODED = 4.0
@@ -24,7 +26,7 @@ class Watched:
 
     Attributes:
         measurement: As the trial yielded it.
-        device_seconds: Since the trial started, wall seconds × devices held (1).
+        device_seconds: Since this attempt started, wall seconds × devices held (1).
         diverged: Whether the trial ends here because its loss is not finite or has exploded.
     """
 
@@ -33,30 +35,69 @@ class Watched:
     diverged: bool
 
 
-def watch(trainable: Trainable, run: ProxyRun) -> Iterator[Watched]:
-    """Run a trial, check what it yields, time it, and end it where it diverges.
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier attempts of the same trial have stored.
+
+    Attributes:
+        measurements: How many.
+        first_loss: Of the first one, nats per token; None where there is none.
+        tokens: Of the last one, 0 where there is none.
+    """
+
+    measurements: int = 0
+    first_loss: float | None = None
+    tokens: int = 0
+
+
+NOTHING_EARLIER = Earlier()
+
+
+def watch(
+    trainable: Trainable, run: ProxyRun, earlier: Earlier = NOTHING_EARLIER
+) -> Iterator[Watched]:
+    """Make the trial's folder, run it, check what it yields, time it, and end it if it diverges.
+
+    Whether the trial yields all its measurements again or only new ones, those beyond
+    ``earlier.tokens`` are new, and with the earlier ones they must be 20. Divergence is told from
+    the first loss of all attempts.
+
+    A trial that yields on although a stop was requested before is closed, and its last measurement
+    is not handed out: only by asking for it could be told whether the trial had ended.
+
+    A process that the trial forked, and that comes back from it, is ended there and then.
 
     Raises:
         ContractError: It yields something else than Measurements, tokens that do not grow, R
             outside [0, 1], or fewer than 20 measurements, or it ends the process.
+        Interrupted: It was told to stop.
     """
-    started = time.perf_counter()
-    first: Measurement | None = None
-    tokens, count = 0, 0
-    measurements = trainable(run)
-    if not hasattr(measurements, "__next__"):
-        raise ContractError(
-            f"the trainable returned a {type(measurements).__name__}: "
-            "it must be a generator that yields Measurements"
-        )
-    for measurement in _without_exit(measurements):
+    if run.checkpoint_dir is not None:
+        with suppress(OSError):  # a trial that saves nothing needs no folder
+            run.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+    return _watch(trainable, run, earlier)
+
+
+def _watch(trainable: Trainable, run: ProxyRun, earlier: Earlier) -> Iterator[Watched]:
+    process, started = os.getpid(), time.perf_counter()
+    first_loss = earlier.first_loss
+    tokens, count = 0, earlier.measurements
+    stopping = False
+    measurements = _supervised(trainable, run, process)
+    for measurement in measurements:
+        _end_if_forked(process)
+        if stopping:
+            measurements.close()
+            raise Interrupted("told to stop, the trial went on and was closed")
         _check(measurement, tokens)
-        first = first or measurement
-        tokens, count = measurement.tokens, count + 1
-        diverged = has_diverged(measurement.loss, first.loss)
+        first_loss = measurement.loss if first_loss is None else first_loss
+        tokens = measurement.tokens
+        count += tokens > earlier.tokens
+        diverged = has_diverged(measurement.loss, first_loss)
         yield Watched(measurement, time.perf_counter() - started, diverged)
         if diverged:
             return
+        stopping = run.stop_requested()
     if count < FEWEST_MEASUREMENTS:
         raise ContractError(
             f"the trainable yielded {count} measurements: yield at least {FEWEST_MEASUREMENTS}"
@@ -68,13 +109,30 @@ def has_diverged(loss: float, first: float) -> bool:
     return not math.isfinite(loss) or loss > EXPLODED * max(first, 1e-3)
 
 
-def _without_exit(measurements: Iterator[Measurement]) -> Iterator[Measurement]:
+def _supervised(
+    trainable: Trainable, run: ProxyRun, process: int
+) -> Generator[Measurement, None, None]:
+    """Start and run a trial that can neither end its process nor come back twice."""
     try:
+        measurements = trainable(run)
+        if not hasattr(measurements, "__next__"):
+            raise ContractError(
+                f"the trainable returned a {type(measurements).__name__}: "
+                "it must be a generator that yields Measurements"
+            )
         yield from measurements
     except SystemExit as error:
         raise ContractError(
             f"the trainable ended its process (SystemExit: {error}): return, or raise an error"
         ) from error
+    finally:
+        _end_if_forked(process)
+
+
+def _end_if_forked(process: int) -> None:
+    """End this process, with nothing flushed, unless it is the one that the trial started in."""
+    if os.getpid() != process:
+        os._exit(0)
 
 
 def _check(measurement: object, tokens: int) -> None:

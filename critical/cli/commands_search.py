@@ -64,7 +64,21 @@ def search(
     sampler: Annotated[str | None, Option(help="gp (default) or random.")] = None,
     ray_address: Annotated[str | None, Option(help="A running Ray cluster to use.")] = None,
     work_dir: Annotated[
-        Path | None, Option(help="For token files and Ray; critical-work by default.")
+        Path | None,
+        Option(help="For token files, checkpoints and Ray; critical-work by default."),
+    ] = None,
+    retries: Annotated[
+        int | None, Option(help="How often a trial goes on after its worker died or hung; 2.")
+    ] = None,
+    backoff: Annotated[
+        float | None, Option(help="Seconds before it goes on, doubled each time; 1.")
+    ] = None,
+    patience: Annotated[
+        float | None,
+        Option(help="Seconds without a measurement before a trial can count as hanging; 300."),
+    ] = None,
+    max_failures: Annotated[
+        int | None, Option(help="Failed trials in a row that end the search; 10.")
     ] = None,
     config: Annotated[
         Path | None, Option(help="A critical.toml that holds any of these options.")

@@ -74,7 +74,7 @@ def summary_line(search: Search, seconds: float) -> str:
         f"{ended} trials completed, {len(history.running)} running",
         f"{spent} of {history.budget}",
     ]
-    for state in (TrialState.DIVERGED, TrialState.FAILED):
+    for state in (TrialState.INTERRUPTED, TrialState.DIVERGED, TrialState.FAILED):
         count = sum(t.state is state for t in history.trials)
         if count:
             parts.insert(2, f"{count} {state.value}")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from critical.api import run_prepared
 from critical.budget import format_amount, unit_size
 from critical.cli.output import Output, fail, say, stdout_to_stderr
 from critical.cli.progress import Progress
 from critical.cli.tables import plan_view, recommendation_view
+from critical.errors import Interruption
 from critical.options import SearchOptions
 from critical.preparation import planned_search, prepare_search
 from critical.search import Listener, Search
@@ -33,12 +34,25 @@ def print_plan(options: SearchOptions, output: Output) -> None:
 
 
 def run_and_print(options: SearchOptions, output: Output) -> None:
-    """Run a search to its end, or take it up, and print the recommendation."""
+    """Run a search to its end, or take it up, and print the recommendation.
+
+    Interrupted, it prints what is known so far, and how to go on.
+    """
+    interruption: Interruption | None = None
     try:
         with stdout_to_stderr():
-            document = run_prepared(prepare_search(options), _shown)
-    except KeyboardInterrupt:
-        fail("interrupted: what was completed is stored, and the same command goes on", 1)
+            document: Mapping[str, Any] | None = run_prepared(prepare_search(options), _shown)
+    except Interruption as error:
+        interruption, document = error, error.recommendation
+    except KeyboardInterrupt:  # before anything was begun
+        fail("interrupted before any trial was begun", 1)
+    if document is not None:
+        _print(document, output)
+    if interruption is not None:
+        fail(str(interruption), interruption.exit_status)
+
+
+def _print(document: Mapping[str, Any], output: Output) -> None:
     if output.as_json:
         output.document(document)
     else:

@@ -20,7 +20,7 @@ from critical.storage.records import (
 )
 from critical.storage.store import Store
 from critical.trials import Measurement, Scale
-from critical.trials.watch import Watched
+from critical.trials.watch import Earlier, Watched
 
 ARM = Arm(Scale(32, 2, 2, 1000), "target", 10.0)
 PLAN = Plan(
@@ -148,18 +148,50 @@ def test_the_store_knows_all_that_the_history_does(
     assert again.searched(ARM) == 1
 
 
-def test_orphans_are_failed_and_charged_to_their_last_measurement(
+def test_orphans_wait_charged_to_their_last_measurement(
     history: History, store: Store, study: StudyRecord
 ) -> None:
     """What ran when the driver died says so; what was held comes back."""
     measured, silent = history.begin(REFERENCE), history.begin(REFERENCE)
     history.measure(measured.number, Watched(Measurement(10, 3.0, 0.1), 2.5, False))
     again = History(store, study, PLAN)
-    assert [t.state for t in again.trials] == [TrialState.FAILED] * 2
-    assert {t.reason for t in again.trials} == {"the search was interrupted"}
+    assert again.interrupted == again.trials
+    assert {t.reason for t in again.trials} == {"its driver died"}
     assert [t.device_seconds for t in again.trials] == [2.5, 0.0]
     assert again.remaining == 97.5
     assert silent.state is TrialState.RUNNING
+
+
+def test_a_trial_that_goes_on_is_measured_where_it_left_off(
+    history: History, store: Store, study: StudyRecord
+) -> None:
+    """What it yields again is stored once; its seconds go on counting over its attempts."""
+    trial = history.begin(REFERENCE)
+    for tokens, seconds in ((10, 1.0), (20, 2.0)):
+        history.measure(trial.number, Watched(Measurement(tokens, 3.0, 0.1), seconds, False))
+    again = History(store, study, PLAN)
+    assert again.earlier(trial.number) == Earlier(2, 3.0, 20)
+    again.resume(trial.number, 5.0)
+    for tokens, seconds in ((10, 0.1), (20, 0.2), (30, 1.5)):
+        again.measure(trial.number, Watched(Measurement(tokens, 2.0, 0.1), seconds, False))
+    curve = store.trial_measurements(trial.id)
+    assert [(one.tokens, one.loss, one.device_seconds) for one in curve] == [
+        (10, 3.0, 1.0),
+        (20, 3.0, 2.0),
+        (30, 2.0, 3.5),
+    ]
+    assert again.longest_wait(ARM.name) == 1.5
+
+
+def test_a_trial_that_outlasts_its_reservation_holds_more(history: History) -> None:
+    """So that what remains never counts device-time that is gone already."""
+    trial = history.begin(REFERENCE)
+    before = history.remaining
+    history.measure(trial.number, Watched(Measurement(10, 3.0, 0.1), 1.0, False))
+    assert history.remaining == before
+    beyond = REFERENCE.reserved_seconds + 7
+    history.measure(trial.number, Watched(Measurement(20, 3.0, 0.1), beyond, False))
+    assert history.remaining == before - 7
 
 
 def test_failures_before_the_opening_are_no_attempts(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -126,29 +128,36 @@ def open_trials(study: optuna.Study) -> list[int]:
 def test_an_interrupted_search_goes_on_where_it_stopped(
     count: int, begin: Begin, train: Trainable, optuna_study: OptunaStudy
 ) -> None:
-    """Completed trials are kept as they are, the interrupted one is charged, none runs twice."""
+    """Completed trials are kept as they are; the interrupted one ends under its own number."""
     first = begin()
     with pytest.raises(KeyboardInterrupt):
         run_in_process(first, after(count, train, KeyboardInterrupt()))
     stopped = first.history.trials[-1]
     assert stopped.number == count
-    assert stopped.state is TrialState.STOPPED
-    assert stopped.reason == "interrupted"
+    assert stopped.state is TrialState.INTERRUPTED
+    assert stopped.reason == "interrupted by the user"
     curve = first.history.store.trial_measurements(stopped.id)
     assert len(curve) == 10
     assert stopped.device_seconds == curve[-1].device_seconds
+    assert first.history.spent == count
 
     second = begin()
     assert second.history.trials == first.history.trials
     run_in_process(second, train)
     trials = second.history.trials
-    assert trials[: count + 1] == first.history.trials
+    assert trials[:count] == first.history.trials[:count]
     assert len(trials) == 7 == second.history.spent
-    references = [t for t in trials if t.role is Role.REFERENCE and t.number != count]
-    assert len(references) == 1
+    assert {t.state for t in trials} == {TrialState.COMPLETED}
+    ended = trials[count]
+    assert (ended.gamma, ended.seed, ended.attempts) == (stopped.gamma, stopped.seed, 2)
+    whole = second.history.store.trial_measurements(ended.id)
+    assert whole[:10] == curve
+    assert [one.tokens for one in whole] == sorted({one.tokens for one in whole})
+    assert ended.device_seconds is not None
+    assert ended.device_seconds >= whole[-1].device_seconds > curve[-1].device_seconds
     assert open_trials(optuna_study(ARM)) == []
     states = Counter(t.state for t in optuna_study(ARM).get_trials())
-    assert states == {OptunaState.COMPLETE: 6, OptunaState.PRUNED: 1}
+    assert states == {OptunaState.COMPLETE: 7}
 
 
 def record(search: Search, assignment: Assignment, train: Trainable, count: int) -> None:
@@ -165,27 +174,147 @@ def start(search: Search) -> Assignment:
 
 
 @TRIALS_ONLY
-def test_what_a_killed_driver_left_running_is_failed_and_tried_again(
+def test_what_a_killed_driver_left_running_goes_on(
     begin: Begin, train: Trainable, optuna_study: OptunaStudy
 ) -> None:
-    """Killed over and over in the same reference, a search still completes it in the end."""
+    """Killed over and over in the same reference, a search still completes it, as one trial."""
     for measured in (0, 5, 7):
         killed = begin()
         record(killed, start(killed), train, measured)
     search = begin()
-    orphans = search.history.trials
-    assert [t.state for t in orphans] == [TrialState.FAILED] * 3
-    assert {t.reason for t in orphans} == {"the search was interrupted"}
-    for orphan, measured in zip(orphans, (0, 5, 7), strict=True):
-        curve = search.history.store.trial_measurements(orphan.id)
-        assert len(curve) == measured
-        assert orphan.device_seconds == (curve[-1].device_seconds if curve else 0.0)
-    assert [t.state for t in optuna_study(ARM).get_trials()] == [OptunaState.FAIL] * 3
+    (orphan,) = search.history.trials
+    assert (orphan.state, orphan.reason) == (TrialState.INTERRUPTED, "its driver died")
+    assert orphan.attempts == 3
+    curve = search.history.store.trial_measurements(orphan.id)
+    assert len(curve) == 7
+    assert orphan.device_seconds == pytest.approx(curve[-1].device_seconds)
+    assert len(open_trials(optuna_study(ARM))) == 1
 
     run_in_process(search, train)
     counts = search.history.store.counts(search.history.study.id)
-    assert (counts.completed, counts.failed, counts.running) == (7, 3, 0)
-    assert [t.role for t in search.history.trials].count(Role.REFERENCE) == 4
+    assert (counts.completed, counts.failed, counts.running, counts.interrupted) == (7, 0, 0, 0)
+    assert [t.role for t in search.history.trials].count(Role.REFERENCE) == 1
+    assert open_trials(optuna_study(ARM)) == []
+
+
+def dying(search: Search, assignment: Assignment, times: int) -> Assignment:
+    """Let the worker of an attempt, and of the next ones, die so many times."""
+    for _ in range(times):
+        search.retry(assignment.number, 2.0, "its worker process died")
+        found = search.next()
+        assert isinstance(found, Assignment)
+        assignment = found
+    return assignment
+
+
+@TRIALS_ONLY
+def test_a_lost_attempt_is_made_again_and_then_given_up(begin: Begin, train: Trainable) -> None:
+    """Two retries by default; each is charged, and only the last loss fails the trial."""
+    search = begin(backoff=0)
+    first = start(search)
+    last = dying(search, first, 2)
+    assert (last.number, last.run) == (first.number, first.run)
+    search.retry(last.number, 2.0, "its worker process died")
+    (failed,) = search.history.trials
+    assert (failed.state, failed.attempts) == (TrialState.FAILED, 3)
+    assert failed.reason == "its worker process died, 3 times"
+    assert failed.device_seconds == 6.0
+    run_in_process(search, train)
+    assert search.history.spent == 7
+
+
+@TRIALS_ONLY
+def test_a_retry_waits_and_others_run_meanwhile(begin: Begin) -> None:
+    """The wait doubles; what waits is neither begun anew nor forgotten."""
+    search = begin(backoff=60.0, widths=(32, 64), budget="12trials")
+    lost = start(search)
+    search.retry(lost.number, 1.0, "its worker process died")
+    other = start(search)
+    assert other.number != lost.number
+    assert search.next() is Signal.WAIT
+    assert not search.done
+    assert [t.number for t in search.history.interrupted] == [lost.number]
+
+
+@TRIALS_ONLY
+def test_want_of_memory_is_tried_again_and_another_error_is_not(
+    begin: Begin, train: Trainable
+) -> None:
+    """An exception comes again as it came; memory may be there later."""
+    search = begin(backoff=0)
+    run_in_process(search, after(2, train, MemoryError("no more")))
+    wanting = search.history.trials[2]
+    assert (wanting.state, wanting.attempts) == (TrialState.COMPLETED, 2)
+    charges = search.history.store.charges(search.history.study.id)
+    (reason,) = [charge.reason for charge in charges if charge.reason]
+    assert reason.startswith("MemoryError: no more (test_search.py, line ")
+
+
+@TRIALS_ONLY
+def test_a_hanging_trial_is_ended_and_goes_on(begin: Begin, train: Trainable) -> None:
+    """After a wait that its pace makes improbable; the reason says where it hung."""
+    hung: list[float] = []
+
+    def hanging(run: ProxyRun) -> Iterator[Measurement]:
+        for number, one in enumerate(train(run)):
+            if number == 12 and not hung:
+                hung.append(run.gamma)
+                time.sleep(60)
+            yield one
+
+    search = begin(patience=0.2, backoff=0)
+    run_in_process(search, hanging)
+    trial = search.history.trials[0]
+    assert (trial.state, trial.attempts) == (TrialState.COMPLETED, 2)
+    charges = search.history.store.charges(search.history.study.id)
+    (reason,) = [charge.reason for charge in charges if charge.reason]
+    assert re.fullmatch(r"no measurement for .* s \(test_search.py, line \d+ in hanging\)", reason)
+
+
+@TRIALS_ONLY
+def test_what_cannot_be_paid_any_more_is_stopped(begin: Begin, optuna_study: OptunaStudy) -> None:
+    """An interrupted trial whose rest costs more than is left ends there."""
+    search = begin(budget="10cpu-s")
+    first = start(search)
+    search.interrupt(first.number, 9.0, "interrupted by the user")
+    again = begin(budget="10cpu-s")
+    again.history.seconds = lambda _: 5.0  # type: ignore[method-assign]  # nothing has completed
+    assert again.next() is not None
+    stopped = again.history.trials[0]
+    assert (stopped.state, stopped.device_seconds) == (TrialState.STOPPED, 9.0)
+    assert stopped.reason == "what was left of the budget could not pay its rest"
+    assert optuna_study(ARM).get_trials()[0].state is OptunaState.PRUNED
+
+
+@TRIALS_ONLY
+def test_a_stopping_search_begins_nothing(begin: Begin) -> None:
+    """What runs finds a file that asks it to stop; what goes on later does not."""
+    search = begin()
+    running = start(search)
+    assert not running.run.stop_requested()
+    search.stop()
+    assert running.run.stop_requested()
+    assert search.next() is Signal.DONE
+    search.interrupt(running.number, 1.0, "interrupted by the user")
+    assert not start(begin()).run.stop_requested()
+
+
+@TRIALS_ONLY
+def test_a_trial_that_has_ended_leaves_no_files(begin: Begin, train: Trainable) -> None:
+    """Nor do those of which a dead driver did not clean up after."""
+
+    def saving(run: ProxyRun) -> Iterator[Measurement]:
+        assert run.checkpoint_dir is not None
+        (run.checkpoint_dir / "state").write_text("x")
+        yield from train(run)
+
+    search = begin()
+    left = search.folder.trial(99)
+    left.mkdir(parents=True)
+    begin()
+    assert not left.exists()
+    run_in_process(search, saving)
+    assert list(search.folder.path.iterdir()) == []
 
 
 @TRIALS_ONLY
@@ -378,7 +507,7 @@ def test_confirmation_that_was_interrupted_is_completed_and_not_repeated(
         for t in second.history.trials
         if t.role is Role.CONFIRMATION and t.state is TrialState.COMPLETED
     ]
-    assert len(confirmed) == len(set(confirmed)) == 2 * pairs - 1
+    assert len(confirmed) == len(set(confirmed)) == 2 * pairs
     assert len({gamma for _, gamma in confirmed}) == 2
 
 

@@ -1,11 +1,16 @@
-"""An exception as one line."""
+"""An exception as one line, and its kind."""
 
 from __future__ import annotations
 
-import pytest
+import errno
 
-from critical.trials.failure import describe
+import numpy as np
+import pytest
+import torch
+
+from critical.trials.failure import describe, kind_of
 from critical.trials.watch import ContractError
+from critical.trials.watchdog import Hanging
 
 
 def raised(error: BaseException) -> BaseException:
@@ -37,3 +42,48 @@ def test_an_exception_without_a_message(error: BaseException) -> None:
 def test_a_broken_contract_is_its_sentence() -> None:
     """The place of the check is ours and helps nobody."""
     assert describe(raised(ContractError("yield at least 20"))) == "yield at least 20"
+
+
+def test_a_hanging_trial_is_its_sentence() -> None:
+    """It holds the place; that of the watchdog helps nobody."""
+    sentence = "no measurement for 312 s (own.py, line 12 in train)"
+    assert describe(raised(Hanging(sentence))) == sentence
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_a_want_of_memory(error: BaseException) -> None:
+    """Of Python, torch, CUDA or the system."""
+    assert kind_of(error) == "memory"
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, np.empty, bytearray])
+def test_memory_that_is_not_there(allocate: type) -> None:
+    """Whatever asks for more than there is."""
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        allocate(10**17)
+    assert kind_of(caught.value) == "memory"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("out of memory"),
+        RuntimeError("shapes differ"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("out of memory"),
+        ContractError("yield at least 20"),
+        Hanging("no measurement for 312 s"),
+        KeyboardInterrupt(),
+    ],
+)
+def test_other_errors(error: BaseException) -> None:
+    """Are no want of memory."""
+    assert kind_of(error) == "error"

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import re
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from critical.trials import Measurement, ProxyRun, Trainable
+from critical.trials import Interrupted, Measurement, ProxyRun, Trainable
+from critical.trials.run import STOP_FILE
 from critical.trials.trainable import RayTrial
-from critical.trials.watch import FEWEST_MEASUREMENTS, Watched
+from critical.trials.training import TrainingRecipe
+from critical.trials.watch import FEWEST_MEASUREMENTS, Earlier, Watched
+from critical.trials.watchdog import hanging_place
 
 Make = Callable[..., ProxyRun]
 closed: list[int] = []
@@ -45,14 +52,39 @@ def stubborn(run: ProxyRun, /) -> Iterator[Measurement]:
         raise RuntimeError("cannot clean up")
 
 
-def ray_trial(trainable: Trainable, run: ProxyRun) -> RayTrial:
+def hanging(run: ProxyRun, /) -> Iterator[Measurement]:
+    """One measurement, then nothing for long."""
+    yield Measurement(1, 1.0, 0.5)
+    time.sleep(60)
+
+
+def hanging_at_its_end(run: ProxyRun, /) -> Iterator[Measurement]:
+    """Hangs while it is being closed."""
+    try:
+        yield from endless(run)
+    finally:
+        time.sleep(60)
+
+
+def ray_trial(trainable: Trainable, run: ProxyRun, **config: object) -> RayTrial:
     """The trial as a worker makes it; ``tune.with_parameters`` hands over the trainable."""
 
     class Bound(RayTrial):
         def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
             super().setup(config, trainable)
 
-    return Bound({"members": [run]})
+    return Bound({"members": [run], **config})
+
+
+def exit_status(work: Callable[[], object]) -> int:
+    """Run a function in a child process, as a worker is one; its exit status, 0 if it returns."""
+    process = os.fork()
+    if process == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +119,7 @@ def test_an_exception_is_reported_as_failure(tiny: Make) -> None:
     found = trial.step()
     assert found["done"]
     assert found["failure"].startswith("ZeroDivisionError: no such rate (test_trainable.py, line ")
+    assert found["kind"] == "error"
     assert trial.reset_config({"members": [tiny(seed=2)]})
     assert trial.step()["watched"].measurement.loss == 1.0
 
@@ -100,6 +133,80 @@ def test_a_broken_contract_is_reported_as_failure(tiny: Make) -> None:
     found = ray_trial(nothing, tiny()).step()
     assert found["done"]
     assert found["failure"] == "the trainable yielded 0 measurements: yield at least 20"
+
+
+def test_a_want_of_memory_is_told_apart(tiny: Make) -> None:
+    """It may succeed on another machine, or when the others are done."""
+
+    def greedy(run: ProxyRun, /) -> Iterator[Measurement]:
+        yield Measurement(len(bytearray(10**17)), 1.0, 0.5)
+
+    found = ray_trial(greedy, tiny()).step()
+    assert found["failure"].startswith("MemoryError (test_trainable.py, line ")
+    assert found["kind"] == "memory"
+
+
+def test_a_trial_told_to_stop_is_interrupted(
+    tasks_only: TrainingRecipe, tiny: Make, tmp_path: Path
+) -> None:
+    """It says so, and another attempt goes on to the same end; the folder is made for it."""
+    run = tiny(checkpoint_dir=tmp_path / "study" / "trial")
+    trial = ray_trial(tasks_only, run)
+    stored = [trial.step()["watched"] for _ in range(7)]
+    stop = tmp_path / "study" / "trial" / STOP_FILE
+    stop.touch()
+    assert trial.step() == {"done": True, "interrupted": True}
+    trial.cleanup()
+    stop.unlink()
+    first, last = stored[0].measurement, stored[-1].measurement
+    again = ray_trial(tasks_only, run, earlier=Earlier(7, first.loss, last.tokens), patience=60.0)
+    steps = [again.step() for _ in range(tasks_only.evaluations + 1)]
+    assert steps.pop() == {"done": True}
+    assert [s["watched"].measurement for s in steps] == list(tasks_only(tiny()))
+
+
+def test_an_attempt_may_yield_only_the_rest(tiny: Make) -> None:
+    """What earlier ones have stored is counted with it."""
+
+    def rest(run: ProxyRun, /) -> Iterator[Measurement]:
+        yield Measurement(FEWEST_MEASUREMENTS, 1.0, 0.5)
+        raise Interrupted("enough")
+
+    earlier = Earlier(FEWEST_MEASUREMENTS - 1, 1.0, FEWEST_MEASUREMENTS - 1)
+    trial = ray_trial(rest, tiny(), earlier=earlier)
+    assert not trial.step()["done"]
+    assert trial.step() == {"done": True, "interrupted": True}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_worker_that_hangs_ends_itself(tiny: Make, tmp_path: Path) -> None:
+    """Its folder tells the driver where; a measurement that is no new one teaches no pace."""
+    run = tiny(checkpoint_dir=tmp_path)
+    limits = []
+    for earlier in (Earlier(), Earlier(1, 1.0, 1)):
+        trial = ray_trial(hanging, run, earlier=earlier, patience=0.1)
+        assert not trial.step()["done"]
+        assert exit_status(trial.step) == 1
+        place = r"\(test_trainable\.py, line \d+ in hanging\)"
+        found = re.fullmatch(rf"no measurement for (\S+) s {place}", hanging_place(tmp_path) or "")
+        assert found is not None
+        limits.append(float(found[1]))
+    assert 0.1 <= limits[0] < limits[1] == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_trial_that_hangs_while_it_is_closed_ends_its_worker(tiny: Make, tmp_path: Path) -> None:
+    """Otherwise the worker would never take another; the folder may be gone by then."""
+    trial = ray_trial(hanging_at_its_end, tiny(checkpoint_dir=tmp_path), patience=0.1)
+
+    def work() -> None:
+        trial.step()
+        for path in tmp_path.iterdir():
+            path.unlink()
+        trial.cleanup()
+
+    assert exit_status(work) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_takes_one_trial_after_another(tiny: Make) -> None:

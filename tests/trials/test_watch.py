@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import count, pairwise
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -13,11 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from critical.trials import Measurement, ProxyRun, Trainable
+from critical.trials import Interrupted, Measurement, ProxyRun, Trainable
+from critical.trials.run import STOP_FILE
 from critical.trials.watch import (
     EXPLODED,
     FEWEST_MEASUREMENTS,
     ContractError,
+    Earlier,
     Watched,
     has_diverged,
     watch,
@@ -204,3 +209,158 @@ def test_stopping_early_closes_the_trial(tiny: Make) -> None:
     next(watched)
     watched.close()  # type: ignore[attr-defined]
     assert closed == [True]
+
+
+def test_the_trials_folder_is_there_when_it_starts(tiny: Make, tmp_path: Path) -> None:
+    """Made with its parents; one that is there already stays as it is."""
+    folder = tmp_path / "study" / "trial"
+    found = []
+
+    def train(run: ProxyRun, /) -> Iterator[Measurement]:
+        found.append(folder.is_dir())
+        (folder / "own").touch()
+        yield from (good(n) for n in range(FEWEST_MEASUREMENTS))
+
+    for _ in range(2):
+        list(watch(train, tiny(checkpoint_dir=folder)))
+    assert found == [True, True]
+    assert (folder / "own").exists()
+
+
+def test_a_folder_that_cannot_be_made_ends_no_trial(tiny: Make, tmp_path: Path) -> None:
+    """The trial may need none."""
+    (tmp_path / "file").touch()
+    run = tiny(checkpoint_dir=tmp_path / "file" / "trial")
+    expected = [good(n) for n in range(FEWEST_MEASUREMENTS)]
+    assert [w.measurement for w in watch(trial(*expected), run)] == expected
+
+
+@pytest.mark.parametrize("first", [0, 8, 12])
+def test_measurements_count_over_all_attempts(first: int, tiny: Make) -> None:
+    """Whether it yields all of them again, a few, or only the rest; twelve were stored before."""
+    earlier = Earlier(measurements=12, first_loss=2.0, tokens=12)
+    rest = [good(n) for n in range(first, FEWEST_MEASUREMENTS)]
+    assert len(list(watch(trial(*rest), tiny(), earlier))) == len(rest)
+    with pytest.raises(ContractError, match="yielded 19 measurements"):
+        list(watch(trial(*rest[:-1]), tiny(), earlier))
+
+
+def test_an_attempt_that_has_nothing_left_has_completed(tiny: Make) -> None:
+    """Its driver died between its last measurement and its end."""
+    earlier = Earlier(FEWEST_MEASUREMENTS, 2.0, FEWEST_MEASUREMENTS)
+    assert list(watch(trial(), tiny(), earlier)) == []
+
+
+def test_divergence_is_told_from_the_first_attempts_first_loss(tiny: Make) -> None:
+    """A trial that yields only the rest begins with a loss that is small already."""
+    earlier = Earlier(measurements=5, first_loss=4.0, tokens=5)
+    rest = trial(good(5, loss=0.1), good(6, loss=15.9), good(7, loss=16.1))
+    assert [w.diverged for w in watch(rest, tiny(), earlier)] == [False, False, True]
+
+
+def test_a_trial_that_interrupts_itself_passes_through(tiny: Make) -> None:
+    """As it is, however few its measurements."""
+
+    def train(run: ProxyRun, /) -> Iterator[Measurement]:
+        yield good(0)
+        raise Interrupted("saved")
+
+    watched = watch(train, tiny())
+    next(watched)
+    with pytest.raises(Interrupted, match="saved"):
+        next(watched)
+
+
+def test_a_trial_told_to_stop_may_save_first(tiny: Make, tmp_path: Path) -> None:
+    """One that asks only after it has yielded is not closed before it could."""
+    saved = []
+
+    def train(run: ProxyRun, /) -> Iterator[Measurement]:
+        for n in count():
+            yield good(n)
+            if run.stop_requested():
+                saved.append(n)
+                raise Interrupted("saved")
+
+    watched = watch(train, tiny(checkpoint_dir=tmp_path))
+    next(watched)
+    (tmp_path / STOP_FILE).touch()
+    with pytest.raises(Interrupted, match="saved"):
+        next(watched)
+    assert saved == [0]
+
+
+def test_a_trial_that_ignores_the_stop_is_closed(tiny: Make, tmp_path: Path) -> None:
+    """At its next measurement, which is lost; its ``finally`` runs before the interruption."""
+    seen, closed = [], []
+
+    def train(run: ProxyRun, /) -> Iterator[Measurement]:
+        try:
+            for n in count():
+                seen.append(n)
+                yield good(n)
+        finally:
+            closed.append(True)
+
+    watched = watch(train, tiny(checkpoint_dir=tmp_path))
+    assert [next(watched).measurement.tokens for _ in range(3)] == [1, 2, 3]
+    (tmp_path / STOP_FILE).touch()
+    with pytest.raises(Interrupted, match="told to stop, the trial went on"):
+        next(watched)
+    assert seen == [0, 1, 2, 3]
+    assert closed == [True]
+
+
+def test_a_trial_that_ends_when_told_to_stop_has_completed(tiny: Make, tmp_path: Path) -> None:
+    """Its last measurement was handed out before."""
+    watched = watch(trial(before=FEWEST_MEASUREMENTS), tiny(checkpoint_dir=tmp_path))
+    for _ in range(FEWEST_MEASUREMENTS):
+        next(watched)
+    (tmp_path / STOP_FILE).touch()
+    assert list(watched) == []
+
+
+def returns(run: ProxyRun) -> Iterator[Measurement]:
+    """Nothing more."""
+    yield from ()
+
+
+def fails(run: ProxyRun) -> Iterator[Measurement]:
+    """An exception."""
+    yield from ()
+    raise ZeroDivisionError
+
+
+def exits(run: ProxyRun) -> Iterator[Measurement]:
+    """An end of the process that would run what others have left for it."""
+    yield from ()
+    sys.exit(3)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("in_child", [trial(before=3), returns, fails, exits])
+@pytest.mark.parametrize("lazy", [True, False])
+def test_a_forked_process_does_not_come_back(lazy: bool, in_child: Trainable, tiny: Make) -> None:
+    """Where it yields, returns or raises, in a generator or before there is one."""
+    parent = os.getpid()
+    status: list[int] = []
+
+    def fork(run: ProxyRun) -> Iterator[Measurement]:
+        process = os.fork()
+        if process == 0:
+            return in_child(run)
+        status.append(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+        return trial(before=FEWEST_MEASUREMENTS)(run)
+
+    def fork_later(run: ProxyRun, /) -> Iterator[Measurement]:
+        yield from fork(run)
+
+    found = []
+    try:
+        for watched in watch(fork_later if lazy else fork, tiny()):
+            found.append(watched)
+    finally:
+        if os.getpid() != parent:
+            os._exit(99)
+    assert status == [0]
+    assert len(found) == FEWEST_MEASUREMENTS

@@ -291,11 +291,9 @@ def test_an_interrupted_search_says_how_to_go_on(
     result = run(*SEARCH, "7trials", "--widths", "32", "--trainable", own, "--json")
     assert result.status == 1
     assert result.out == ""
-    assert result.sentence == (
-        "critical: interrupted: what was completed is stored, and the same command goes on"
-    )
+    assert result.sentence == ("critical: interrupted: all is stored, and the same command goes on")
     (study,) = json.loads(run("studies", "--json").out)
     assert study["state"] == "interrupted"
-    assert (study["trials"]["completed"], study["trials"]["stopped"]) == (1, 1)
-    assert study["budget"] == {"unit": "trials", "total": 7, "spent": 2}
+    assert (study["trials"]["completed"], study["trials"]["interrupted"]) == (1, 1)
+    assert study["budget"] == {"unit": "trials", "total": 7, "spent": 1}
     assert study["gamma"] is None

@@ -42,7 +42,7 @@ def test_failures_are_counted_and_an_unknown_gamma_is_left_out(begin: Begin) -> 
     search = begin()
     assignment = search.next()
     assert isinstance(assignment, Assignment)
-    search.finish(assignment.number, 0.0, failure="ValueError: x")
+    search.fail(assignment.number, 0.0, "ValueError: x")
     assert summary_line(search, 1) == (
         "0:01 · 0 trials completed, 0 running · 1 failed · 0trials of 7trials"
     )
