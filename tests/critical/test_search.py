@@ -272,13 +272,15 @@ def test_a_hanging_trial_is_ended_and_goes_on(begin: Begin, train: Trainable) ->
 
 
 @TRIALS_ONLY
-def test_what_cannot_be_paid_any_more_is_stopped(begin: Begin, optuna_study: OptunaStudy) -> None:
+def test_what_cannot_be_paid_any_more_is_stopped(
+    begin: Begin, optuna_study: OptunaStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An interrupted trial whose rest costs more than is left ends there."""
     search = begin(budget="10cpu-s")
     first = start(search)
     search.interrupt(first.number, 9.0, "interrupted by the user")
     again = begin(budget="10cpu-s")
-    again.history.seconds = lambda _: 5.0  # type: ignore[method-assign]  # nothing has completed
+    monkeypatch.setattr(again.history, "seconds", lambda _: 5.0)  # nothing has completed
     assert again.next() is not None
     stopped = again.history.trials[0]
     assert (stopped.state, stopped.device_seconds) == (TrialState.STOPPED, 9.0)
