@@ -8,7 +8,7 @@ TARGET ?= examples/llama-small.json
 STUDY ?= demo
 STORAGE ?= sqlite:///critical.db
 
-.PHONY: demo test check setup format clean
+.PHONY: demo test soak check setup format clean
 
 demo: .venv/installed
 	$(BIN)/critical search --budget $(BUDGET) --target $(TARGET) --study $(STUDY) --storage $(STORAGE)
@@ -18,6 +18,9 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+soak: .venv/installed-dev
+	CRITICAL_SOAK_KILLS=50 $(BIN)/python -m pytest -s tests/critical/test_kills.py tests/acceptance/test_kills.py
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

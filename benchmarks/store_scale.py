@@ -1,173 +1,163 @@
-"""How fast a store of 10,000 trials × 50 measurements answers.
+"""How fast a store of 10,000 trials × 50 measurements answers: in one study, and spread over 100.
 
-    python benchmarks/store_scale.py [--trials 10000] [--url sqlite:////tmp/scale.db]
+    python benchmarks/store_scale.py [--trials 10000] [--studies 1 100] [--url postgresql://…]
 
-Prints seconds of wall time, each question asked once of a store opened anew.
+A search is run and its trials are copied, Optuna's rows too (large_store.py). Then, best and
+median of five: what a driver asks, in this process, and what the commands answer, as whole
+processes. A posterior and what a sampler is asked take their own time, which is not in here:
+service_overhead.py has both.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import os
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
-from sqlalchemy import insert
+import torch
+from large_store import build, name_of, prepared_search
+from measured_trial import MEASUREMENTS, train
 
-from critical.storage.records import (
-    Band,
-    GammaStar,
-    MeasurementRecord,
-    NewStudy,
-    NewTrial,
-    PosteriorRecord,
-    Role,
-    ScalePosterior,
-    TargetPosterior,
-    TrialOutcome,
-    TrialState,
-)
-from critical.storage.schema import Charge, Measurement, Posterior, Trial
+from critical.history import History
+from critical.plan import Plan
+from critical.preparation import Prepared, open_search
+from critical.search import Assignment, Search
+from critical.storage.records import TrialOutcome, TrialState
 from critical.storage.store import Store
+from critical.trials import ProxyRun, Scale
+from critical.trials.watch import Watched
 
-MEASUREMENTS = 50
-TRIAL = NewTrial(
-    "w64/target", None, Role.SEARCH, 0.7, 0.003, 64, 2, 2, 10**6, 0, "target", reserved_seconds=60.0
+REPEATS = 5
+COMMANDS = (
+    ("studies",),
+    ("show", "STUDY"),
+    ("show", "STUDY", "--json"),
+    ("trials", "STUDY", "--csv"),
+    ("recommend", "STUDY"),
 )
-STUDY = NewStudy(
-    "scale", "gpu-h", 1e9, "balance", (0.3, 1.2), 0.5, 256, 4, {}, {"widths": [64]}, None
-)
+
+MEASUREMENT = next(train(ProxyRun(0.7, 1e-3, Scale(64, 2, 2, 1000), seed=0)))
+"""With as many extras as the built-in trial has."""
+
+T = TypeVar("T")
 
 
 def main() -> None:
-    """Build the store, then time every question."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Build each store, then ask it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--url", help="an empty database (default: a temporary SQLite file)")
+    parser.add_argument("--studies", type=int, nargs="+", default=[1, 100])
+    parser.add_argument("--url", help="an empty database, for the first number of studies")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        url = arguments.url or f"sqlite:///{folder}/scale.db"
-        print(f"{arguments.trials} trials x {MEASUREMENTS} measurements")
-        _timed("build", lambda: build(url, arguments.trials))
-        store = _timed("open", lambda: Store.open(url))
-        with store:
-            ask(store)
+    torch.set_num_threads(1)  # as the search does
+    for studies in arguments.studies[:1] if arguments.url else arguments.studies:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            url = arguments.url or f"sqlite:///{folder}/critical.db"
+            each = arguments.trials // studies
+            print(f"\n{studies} studies of {each} trials x {MEASUREMENTS} measurements")
+            build(url, folder, arguments.trials, studies)
+            prepared = prepared_search(url, folder, name_of(studies // 2))
+            ask_in_process(url, prepared)
+            ask_commands(url, prepared.name)
 
 
-def build(url: str, trials: int) -> None:
-    """Fill a store with one study of finished trials, and a posterior after each."""
+def ask_in_process(url: str, prepared: Prepared) -> None:
+    """Time what a driver does: opening, one trial more, and reading every curve."""
+    timed("open the store", lambda: Store.open(url).close())
     with Store.open(url) as store:
-        study = store.create_study(STUDY)
-        now = datetime.now(UTC)
-        trial = _trial_row(study.id, now)
-        charge = {
-            "study_id": study.id,
-            "purpose": "search",
-            "reserved_seconds": 60.0,
-            "charged_seconds": 42.0,
-            "reserved_at": now,
-            "settled_at": now,
-        }
-        step = {
-            "study_id": study.id,
-            "spent_seconds": 42.0,
-            "median": 0.7,
-            "low": 0.6,
-            "high": 0.8,
-            "verdict": "resolved",
-            "created_at": now,
-            "document": None,
-        }
-        numbers = range(trials)
-        with store._writing() as session:
-            session.execute(insert(Trial), [trial | {"id": n + 1, "number": n} for n in numbers])
-            session.execute(insert(Charge), [charge | {"trial_id": n + 1} for n in numbers])
-            session.execute(insert(Posterior), [step | {"trials": n} for n in numbers])
-            for n in numbers:
-                session.execute(insert(Measurement), _measurement_rows(n + 1))
-        if store._engine.dialect.name == "postgresql":
-            _catch_up_sequence(store)
+        study = store.study(prepared.name)
+        plan = Plan.from_document(study.plan)
+        timed("open its history", lambda: History(store, study, plan))
+        timed("open a search, begin a trial", lambda: begin(open_search(store, prepared)), end)
+        search = open_search(store, prepared)
+        timed("begin a trial", lambda: begin(search), end)
+        timed(f"a trial of {MEASUREMENTS} measurements", lambda: end(measured(begin(search))))
+        running = begin(search)
+        timed("one measurement", lambda: measure(running), repeats=100)
+        end(running)
+        timed("all trials", lambda: store.trials(study.id))
+        timed("every curve, for the posterior", lambda: History(store, study, plan).runs())
+        timed("every measurement, whole", lambda: store.measurements(study.id))
 
 
-def ask(store: Store) -> None:
-    """Time what the driver does for each trial, then what commands and pages need."""
-    study = store.study("scale")
-    trial = _timed("add_trial", lambda: store.add_trial(study.id, TRIAL))
-    curve = [MeasurementRecord(n, 1.0, 0.5, 1.0, {"accuracy": 0.5}) for n in range(5)]
-    _timed("add_measurements (5)", lambda: store.add_measurements(trial.id, 0, curve))
-    ended = TrialOutcome(TrialState.COMPLETED, 42.0, None, 0.6, 0.1)
-    _timed("finish_trial", lambda: store.finish_trial(trial.id, ended))
-    posterior = _posterior()
-    _timed("add_posterior", lambda: store.add_posterior(study.id, posterior, 42.0))
-    _timed("latest_posterior", lambda: store.latest_posterior(study.id))
-    _timed("counts", lambda: store.counts(study.id))
-    _timed("ledger", lambda: store.ledger(study.id))
-    _timed("studies", store.studies)
-    _timed("narrowing", lambda: store.narrowing(study.id))
-    _timed("trials", lambda: store.trials(study.id))
-    _timed("charges", lambda: store.charges(study.id))
-    _timed("measurements", lambda: store.measurements(study.id))
+def ask_commands(url: str, study: str) -> None:
+    """Time whole processes of the command line."""
+    environment = os.environ | {"CRITICAL_STORAGE": url}
+
+    def run(words: Sequence[str]) -> None:
+        named = [study if word == "STUDY" else word for word in words]
+        program = [sys.executable, "-m", "critical", *named]
+        subprocess.run(program, env=environment, check=True, capture_output=True)
+
+    for words in COMMANDS:
+        timed(f"critical {' '.join(words)}", partial(run, words))
 
 
-def _timed(name: str, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the call returns
-    started = time.perf_counter()
-    result = call()
-    print(f"{name:22} {time.perf_counter() - started:8.3f} s", flush=True)
-    return result
+@dataclass
+class Running:
+    """A trial that has begun, and how often it was measured."""
+
+    search: Search
+    number: int
+    count: int = 0
 
 
-def _trial_row(study_id: int, now: datetime) -> dict[str, Any]:
-    names = [name for name in NewTrial.__dataclass_fields__ if name != "reserved_seconds"]
-    return {name: getattr(TRIAL, name) for name in names} | {
-        "study_id": study_id,
-        "state": TrialState.COMPLETED,
-        "reasoning": 0.6,
-        "log2_efficiency": 0.1,
-        "started_at": now,
-        "finished_at": now,
-    }
+def begin(search: Search) -> Running:
+    """Take the search's next trial."""
+    found = search.next()
+    assert isinstance(found, Assignment)
+    return Running(search, found.number)
 
 
-def _measurement_rows(trial_id: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "trial_id": trial_id,
-            "number": n,
-            "tokens": 1000 * (n + 1),
-            "loss": 5 / math.sqrt(n + 1),
-            "reasoning": 0.01 * n,
-            "device_seconds": 0.8 * n,
-            "extras": {"accuracy": 0.02 * n, "probability": 0.5, "matched": 1.25, "norm": 3.5},
-        }
-        for n in range(MEASUREMENTS)
-    ]
+def measured(trial: Running) -> Running:
+    """Record a whole curve."""
+    for _ in range(MEASUREMENTS):
+        measure(trial)
+    return trial
 
 
-def _posterior() -> PosteriorRecord:
-    """Return a posterior of the size that a search stores: 3 scales, 91 γ, 256 draws."""
-    grid = tuple(0.3 + 0.01 * n for n in range(91))
-    draws = tuple(math.sin(n) for n in range(256))
-    band = Band(grid, grid, grid)
-    star = GammaStar(0.7, 0.6, 0.8, (0.65, 0.75), "resolved", 0.97)
-    scales = tuple(
-        ScalePosterior(
-            width, "target", 100, True, grid, band, band, band, grid, star, draws, 0.5, 0.9, 0.03
-        )
-        for width in (32, 64, 128)
-    )
-    target = TargetPosterior(256, star, (0.5, 0.9), False, 0.01, draws)
-    return PosteriorRecord(300, scales, 64.0, draws, draws, 0.02, target, None, None, 0.03)
+def measure(trial: Running) -> None:
+    """Record one measurement."""
+    trial.count += 1
+    measurement = replace(MEASUREMENT, tokens=trial.count)
+    trial.search.record(trial.number, Watched(measurement, 0.8 * trial.count, diverged=False))
 
 
-def _catch_up_sequence(store: Store) -> None:
-    from sqlalchemy import text
+def end(trial: Running) -> None:
+    """End a trial with a result, tell Optuna, and store a posterior as if it were inferred."""
+    history, posterior = trial.search.history, trial.search.posterior
+    assert posterior is not None
+    outcome = TrialOutcome(TrialState.COMPLETED, 42.0, None, 0.6, 0.1)
+    trial.search._proposals.tell(history.end(trial.number, outcome))
+    completed = sum(one.state is TrialState.COMPLETED for one in history.trials)
+    whole = replace(posterior, trials=completed)
+    history.store.add_posterior(history.study.id, whole, history.ledger.spent_seconds)
 
-    query = "SELECT setval('critical_trial_id_seq', (SELECT max(id) FROM critical_trial))"
-    with store._engine.begin() as connection:
-        connection.execute(text(query))
+
+def timed(
+    name: str,
+    call: Callable[[], T],
+    after: Callable[[T], object] = lambda _: None,
+    repeats: int = REPEATS,
+) -> None:
+    """Print the best and the median time of a call; what it returns is handed on, untimed."""
+    took = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        found = call()
+        took.append(time.perf_counter() - started)
+        after(found)
+    print(f"{name:30} {min(took):8.4f} {statistics.median(took):8.4f} s", flush=True)
 
 
 if __name__ == "__main__":

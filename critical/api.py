@@ -10,24 +10,27 @@ from typing import Any
 
 import torch
 
+from critical.comparison import compare
 from critical.driving import run_in_process
 from critical.environment import environment
 from critical.errors import Interruption, RunError
-from critical.leasing import holding
-from critical.options import load_options, resolve_storage
+from critical.folders import StudyFolder
+from critical.leasing import as_it_is, holding
+from critical.options import load_request
 from critical.preparation import (
     Prepared,
     enter_study,
     open_search,
     plan_if_new,
-    prepare_search,
 )
 from critical.recommend import recommend
+from critical.repeating import prepare_request
 from critical.search import INTERRUPTED, Listener, Search
 from critical.stopping import stopping_on_signals
 from critical.storage.errors import StoreError
-from critical.storage.records import StudyState
+from critical.storage.records import StudyRecord, StudyState
 from critical.storage.store import Store
+from critical.store_url import resolve_storage
 from critical.target import read_target
 
 Watch = Callable[[Search], AbstractContextManager[Listener | None]]
@@ -39,17 +42,18 @@ def run_search(**options: Any) -> dict[str, Any]:  # noqa: ANN401  # as SearchOp
 
     Args:
         options: The long options of ``critical search``, as ``budget="10cpu-min"``,
-            ``widths=(32, 64)``, ``weight_decay=0.1``.
+            ``widths=(32, 64)``, ``weight_decay=0.1``; or ``repeat="demo"``.
 
     Returns:
-        The recommendation, see ``critical.recommend.recommend``.
+        The recommendation, see ``critical.recommend.recommend``; of a repeat, with the key
+        ``repeat``: how many trials came out the same, see ``critical.comparison.compare``.
 
     Raises:
         CriticalError: An option or a file that it names is wrong.
         Interruption: The user interrupts.
         RunError: The run itself failed.
     """
-    return run_prepared(prepare_search(load_options(options, os.environ, None)))
+    return run_prepared(prepare_request(load_request(options, os.environ, None)))
 
 
 def recommendation(
@@ -64,32 +68,32 @@ def recommendation(
     """
     model = read_target(Path(target)) if target is not None else None
     with Store.open(resolve_storage(storage, os.environ), create=False) as store:
-        return recommend(store, store.study(study), model)
+        found = store.study(study)
+        return recommend(store, as_it_is(found, store.lease(found.id)), model)
 
 
 def run_prepared(prepared: Prepared, watch: Watch | None = None) -> dict[str, Any]:
-    """Run what ``prepare_search`` prepared, store the recommendation, and return it.
+    """Run what ``prepare_request`` prepared, store the recommendation, and return it.
 
     A study that ends by an exception is left ``interrupted`` or ``failed`` with the reason, and
     the same search goes on.
 
     Raises:
+        OptionError: The work directory cannot be written.
         Interruption: The user interrupts; it holds the recommendation so far.
         StudyBusy: Another driver searches this study.
         RunError: The run itself failed.
     """
     # More threads than one make the posterior's small matrices slower while workers are busy.
     torch.set_num_threads(1)
-    planned = plan_if_new(prepared)
-    with Store.open(prepared.options.storage) as store:
-        study = enter_study(store, prepared, planned)
-        with holding(store, study, environment()):
-            search = open_search(store, prepared)
-            try:
+    with StudyFolder(prepared.options.work_dir, prepared.name).opened():
+        planned = plan_if_new(prepared)
+        with Store.open(prepared.options.storage) as store:
+            study = enter_study(store, prepared, planned)
+            with holding(store, study, environment()):
+                search = open_search(store, prepared)
                 _run(search, prepared, watch or _nobody)
-            finally:
-                search.folder.close()
-            return _concluded(search)
+                return _concluded(search, prepared)
 
 
 def _run(search: Search, prepared: Prepared, watch: Watch) -> None:
@@ -106,18 +110,25 @@ def _run(search: Search, prepared: Prepared, watch: Watch) -> None:
         raise
 
 
-def _concluded(search: Search) -> dict[str, Any]:
+def _concluded(search: Search, prepared: Prepared) -> dict[str, Any]:
     """Store what became of a search that ran to its end or was told to stop."""
     store, study = search.history.store, search.history.study
     if search.stopping:
         study = store.set_state(study.id, StudyState.INTERRUPTED, INTERRUPTED)
         try:
-            raise Interruption(recommend(store, study))
+            raise Interruption(_document(store, study, prepared))
         except RunError:
             raise Interruption(None) from None
     study = store.set_state(study.id, StudyState.FINISHED)
-    document = recommend(store, study)
+    document = _document(store, study, prepared)
     store.add_recommendation(study.id, document)
+    return document
+
+
+def _document(store: Store, study: StudyRecord, prepared: Prepared) -> dict[str, Any]:
+    document = recommend(store, study)
+    if prepared.original is not None:
+        document["repeat"] = compare(store, prepared.original, study)
     return document
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from critical.objectives import Run, efficiency, reasoning_score
+from critical.student import central_quantile
 
 Range = tuple[float, float]
 
@@ -79,6 +79,6 @@ def _interval(values: Sequence[float]) -> Range | None:
     count = len(values)
     if count < 2:
         return None
-    half = float(stats.t.ppf(0.95, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+    half = float(central_quantile(0.9, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
     mean = float(np.mean(values))
     return mean - half, mean + half

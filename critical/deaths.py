@@ -16,6 +16,8 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler
 
+from critical.errors import RunError
+from critical.ray_processes import dead_process
 from critical.searcher import Attempt, TuneSearcher
 from critical.trials.watchdog import waiting_limit
 
@@ -43,13 +45,20 @@ class DeathNotes(FIFOScheduler):  # type: ignore[misc]  # ray ships no types
 
 
 class Undertaker(Callback):  # type: ignore[misc]  # ray ships no types
-    """Ends workers of this machine from which nothing has come for long."""
+    """Ends workers of this machine from which nothing has come for long, and a run without Ray."""
 
     def __init__(self, searcher: TuneSearcher) -> None:
         self._searcher = searcher
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ANN401
-        """Look at every attempt, as often as Tune looks for events."""
+        """Look at Ray and at every attempt, as often as Tune looks for events.
+
+        Raises:
+            RunError: A process of the local Ray has died. Ray would end this process shortly.
+        """
+        dead = dead_process()
+        if dead is not None:
+            raise RunError(f"Ray's {dead} has died: all is stored, and the same command goes on")
         for attempt in self._searcher.attempts.values():
             waits = () if attempt.longest_wait is None else (attempt.longest_wait,)
             limit = waiting_limit(self._searcher.patience, waits)

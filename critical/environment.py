@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from critical.git_commit import commit_of
+
 PACKAGES = ("critical", "torch", "ray", "optuna", "numpy", "scipy", "sqlalchemy", "safetensors")
-_GIT_SECONDS = 5.0
 
 
 def environment() -> dict[str, Any]:
@@ -25,6 +26,31 @@ def environment() -> dict[str, Any]:
         "devices": _devices(),
         "git": _git(Path.cwd()),
     }
+
+
+def aspects(described: Mapping[str, Any]) -> dict[str, str]:
+    """Return what may make two environments' trials differ, by name, each as it is shown.
+
+    Args:
+        described: What ``environment`` returned; of an older version's, what it has.
+    """
+    found = dict(described.get("versions", {}))
+    devices = described.get("devices", [])
+    if devices:
+        found["devices"] = " and ".join(
+            name if devices.count(name) == 1 else f"{devices.count(name)} × {name}"
+            for name in dict.fromkeys(devices)
+        )
+    if "git" in described:
+        found["commit"] = _commit(described["git"])
+    return found
+
+
+def _commit(git: Mapping[str, Any] | None) -> str:
+    if git is None:
+        return "none"
+    modified = {True: ", modified", False: "", None: ", perhaps modified"}
+    return str(git["commit"])[:12] + modified[git["modified"]]
 
 
 def _versions() -> dict[str, str]:
@@ -56,21 +82,5 @@ def _processor() -> str:
 
 def _git(folder: Path) -> dict[str, Any] | None:
     """Return the commit of the working directory, and whether files differ from it."""
-    commit = _ask_git(folder, "rev-parse", "HEAD")
-    if not commit:
-        return None
-    return {"commit": commit, "modified": bool(_ask_git(folder, "status", "--porcelain", "-uno"))}
-
-
-def _ask_git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_GIT_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    found = commit_of(folder)
+    return None if found is None else {"commit": found.digest, "modified": found.modified}

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from critical.objectives import Curve, Run
-from critical.storage.records import MeasurementRecord, Role, TrialRecord, TrialState
+from critical.storage.records import CurveRecord, MeasurementRecord, Role, TrialRecord, TrialState
 
+TRAINED_ACCURACY = "trained_accuracy"
+"""The one extra that is evidence."""
 _FINISHED = (TrialState.COMPLETED, TrialState.DIVERGED)
 _SAME_GAMMA = 1e-9
 
@@ -19,7 +21,7 @@ def curve_of(measurements: Sequence[MeasurementRecord]) -> Curve:
     ``trained_accuracy`` is taken where every measurement has it.
     """
     ordered = sorted(measurements, key=lambda one: one.tokens)
-    accuracies = [one.extras.get("trained_accuracy") for one in ordered]
+    accuracies = [one.extras.get(TRAINED_ACCURACY) for one in ordered]
     known = [value for value in accuracies if value is not None]
     complete = bool(ordered) and len(known) == len(ordered)
     return Curve(
@@ -27,6 +29,20 @@ def curve_of(measurements: Sequence[MeasurementRecord]) -> Curve:
         loss=np.array([one.loss for one in ordered], dtype=np.float64),
         reasoning=np.array([one.reasoning for one in ordered], dtype=np.float64),
         trained_accuracy=np.array(known, dtype=np.float64) if complete else None,
+    )
+
+
+def curve_of_columns(columns: CurveRecord | None) -> Curve:
+    """Do what ``curve_of`` does, given the measurements as columns; None where there are none."""
+    if columns is None:
+        return curve_of(())
+    order = np.argsort(columns.tokens, kind="stable")
+    accuracy = columns.extra[order]
+    return Curve(
+        tokens=columns.tokens[order],
+        loss=columns.loss[order],
+        reasoning=columns.reasoning[order],
+        trained_accuracy=None if np.isnan(accuracy).any() else accuracy,
     )
 
 
@@ -49,16 +65,19 @@ def runs_of(
     Returns:
         Runs in order of trial number.
     """
-    runs = []
-    for trial in sorted(trials, key=lambda one: one.number):
-        curve = curve_of(measurements.get(trial.number, ()))
-        diverged = trial.state is TrialState.DIVERGED or not _finite(curve)
-        if trial.state in _FINISHED and (diverged or curve.tokens.size):
-            runs.append(_run(trial, curve, reference_gamma, diverged=diverged))
-    return runs
+    ordered = sorted(trials, key=lambda one: one.number)
+    found = (
+        run_of(trial, curve_of(measurements.get(trial.number, ())), reference_gamma)
+        for trial in ordered
+    )
+    return [run for run in found if run is not None]
 
 
-def _run(trial: TrialRecord, curve: Curve, reference_gamma: float, *, diverged: bool) -> Run:
+def run_of(trial: TrialRecord, curve: Curve, reference_gamma: float) -> Run | None:
+    """Return what one trial is to the posterior, as ``runs_of`` does; None where it is nothing."""
+    diverged = trial.state is TrialState.DIVERGED or not _finite(curve)
+    if trial.state not in _FINISHED or not (diverged or curve.tokens.size):
+        return None
     at_reference = abs(trial.gamma - reference_gamma) < _SAME_GAMMA
     return Run(
         gamma=trial.gamma,

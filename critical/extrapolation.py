@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from critical.gamma_grid import grid
 from critical.rules import EDGE_DRAWS, middle_argmax, plateau, share
-from critical.scale_posterior import grid
 from critical.storage.records import (
     GammaStar,
     Holdout,

@@ -14,7 +14,17 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from critical.noisy_process import ROUNDS, Array, Data, Integers, Process, cholesky
+from critical.noisy_process import (
+    ROUNDS,
+    Array,
+    Data,
+    Integers,
+    Process,
+    cholesky,
+    prior,
+    shared,
+    squares,
+)
 
 _GROWTH = 1.1
 _ENOUGH = 200
@@ -76,34 +86,32 @@ def draw(fit: Fit, points: Array, level: Integers, normals: Array) -> Array:
         The output in its own units. Shape (m, p).
     """
     process = Process(fit.data, fit.shift, fit.scale)
-    theta = torch.from_numpy(fit.theta)
-    new = torch.from_numpy(points)
-    new_level = torch.from_numpy(level)
-    factor = cholesky(process.covariance(theta, torch.from_numpy(fit.weights)))
-    cross = process.prior(theta, process.points, new, process.level, new_level)
-    whitened = torch.linalg.solve_triangular(factor, cross, upper=False)
-    target = torch.linalg.solve_triangular(factor, process.values[:, None], upper=False)
-    mean = (whitened.mT @ target).squeeze(-1)
-    covariance = process.prior(theta, new, new, new_level, new_level) - whitened.mT @ whitened
-    normal = torch.from_numpy(normals).reshape(theta.shape[0], -1, points.shape[0])
-    found = mean[:, None] + normal @ cholesky(covariance).mT
-    drawn: Array = found.reshape(normals.shape).numpy()
+    new, new_level = torch.from_numpy(points), torch.from_numpy(level)
+    between = squares(process.points, new), shared(process.level, new_level)
+    within = squares(new, new), shared(new_level, new_level)
+    weights = torch.from_numpy(fit.weights)
+    drawn = np.empty_like(normals)
+    own = len(normals) // len(fit.theta)
+    # One θ after another: matrices of all of them together would not stay in the cache.
+    for first, theta in zip(range(0, len(normals), own), fit.theta, strict=True):
+        factor = process.factor(theta, weights)
+        right = torch.column_stack([prior(theta, *between), process.values])
+        whitened = torch.linalg.solve_triangular(factor, right, upper=False)
+        white, target = whitened[:, :-1], whitened[:, -1]
+        covariance = torch.addmm(prior(theta, *within), white.T, white, alpha=-1)
+        normal = torch.from_numpy(normals[first : first + own])
+        found = torch.addmm(white.T @ target, normal, cholesky(covariance).T)
+        drawn[first : first + own] = found.numpy()
     return fit.shift + fit.scale * drawn
 
 
 def _objective(process: Process, weights: Array) -> Callable[[Array], tuple[float, Array]]:
     """−log p(θ | y) up to a constant, and its gradient, as a function of θ of shape (h,)."""
-    weight = torch.from_numpy(weights)
-    mean, sd = torch.from_numpy(process.prior_mean), torch.from_numpy(process.prior_sd)
 
     def evaluate(theta: Array) -> tuple[float, Array]:
-        free = torch.tensor(theta, requires_grad=True)
-        factor = cholesky(process.covariance(free[None], weight))[0]
-        white = torch.linalg.solve_triangular(factor, process.values[:, None], upper=False)
-        fitness = 0.5 * white.square().sum() + factor.diagonal().log().sum()
-        loss = fitness + 0.5 * ((free - mean) / sd).square().sum()
-        (gradient,) = torch.autograd.grad(loss, free)
-        return float(loss.detach()), gradient.numpy()
+        value, gradient = process.evaluate(theta, weights)
+        away = (theta - process.prior_mean) / process.prior_sd
+        return value + 0.5 * float(away @ away), gradient + away / process.prior_sd
 
     return evaluate
 

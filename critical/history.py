@@ -10,7 +10,8 @@ import numpy as np
 
 from critical.agenda import ladder_ended, searched
 from critical.budget import Budget
-from critical.evidence import runs_of
+from critical.evidence import TRAINED_ACCURACY, curve_of_columns, run_of, runs_of
+from critical.leasing import ORPHANED
 from critical.objectives import Run, best_references, observe, solved_loss
 from critical.plan import Arm, Plan
 from critical.storage.records import (
@@ -28,7 +29,6 @@ from critical.storage.records import (
 from critical.storage.store import Store
 from critical.trials.watch import Earlier, Watched
 
-ORPHANED = "its driver died"
 _EVIDENCE = (TrialState.COMPLETED, TrialState.DIVERGED)
 _FEW = 50
 """Curves that are read one by one; more of them are read all at once."""
@@ -244,8 +244,11 @@ class History:
         """Build the runs of ended trials, which never change, and let go of their curves."""
         missing = [trial for trial in trials if trial.number not in self._curves]
         if len(missing) > _FEW:
-            curves = self.store.measurements(self.study.id)
-            self._curves |= {t.number: list(curves.get(t.id, ())) for t in missing}
+            columns = self.store.curves(self.study.id, TRAINED_ACCURACY)
+            for trial in missing:
+                curve = curve_of_columns(columns.get(trial.id))
+                self._runs[trial.number] = run_of(trial, curve, self._plan.reference_gamma)
+            trials = [trial for trial in trials if trial.number in self._curves]
         for trial in trials:
             self._runs[trial.number] = next(iter(self._run_of(trial)), None)
             del self._curves[trial.number]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from critical.budget import Budget
 from critical.errors import OptionError
-from critical.options import SearchOptions
 from critical.storage.records import StudyRecord
 from critical.target import Target
 from critical.trials import Trainable
 from critical.trials.loading import NamedTrainable
-from critical.trials.training import TrainingRecipe
+
+if TYPE_CHECKING:
+    from critical.options import SearchOptions
 
 FIXED = (
     "unit", "target", "trainable", "interval", "mixture", "corpus", "widths", "lr", "tokens",
@@ -28,6 +29,8 @@ def identity_of(
     trainable: Trainable,
 ) -> dict[str, Any]:
     """Return what must stay the same when a study goes on, as JSON."""
+    from critical.trials.training import TrainingRecipe
+
     document = options.model_dump(mode="json")
     document["unit"] = budget.unit
     document["target"] = None if target is None else _model(target)
@@ -63,14 +66,35 @@ def check_identity(study: StudyRecord, identity: Mapping[str, Any], place: str) 
     Raises:
         OptionError: Something differs; the message names the first.
     """
+    name = _first_difference(study, identity)
+    if name is not None:
+        flag = "--budget" if name == "unit" else "--" + name.replace("_", "-")
+        stored = study.options["identity"][name]
+        raise OptionError(
+            f"study {study.name!r} in {place} exists with {_shown(name, stored)}: "
+            f"give the same {flag}, or another name with --study"
+        )
+
+
+def check_repeatable(study: StudyRecord, identity: Mapping[str, Any], place: str) -> None:
+    """Refuse to repeat a study whose stored options have come to mean something else.
+
+    Raises:
+        OptionError: Something differs; the message names the first.
+    """
+    name = _first_difference(study, identity)
+    if name is not None:
+        stored = study.options["identity"][name]
+        raise OptionError(
+            f"study {study.name!r} in {place} cannot be repeated: it ran with "
+            f"{_shown(name, stored)}, and its options now give {_shown(name, identity[name])}: "
+            "put back what it had"
+        )
+
+
+def _first_difference(study: StudyRecord, identity: Mapping[str, Any]) -> str | None:
     stored = study.options["identity"]
-    for name in FIXED:
-        if stored[name] != identity[name]:
-            flag = "--budget" if name == "unit" else "--" + name.replace("_", "-")
-            raise OptionError(
-                f"study {study.name!r} in {place} exists with {_shown(name, stored[name])}: "
-                f"give the same {flag}, or another name with --study"
-            )
+    return next((name for name in FIXED if stored[name] != identity[name]), None)
 
 
 def _shown(name: str, value: Any) -> str:  # noqa: ANN401  # any JSON

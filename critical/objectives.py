@@ -12,6 +12,7 @@ An *arm* is the set of runs of one width and settings.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,8 +103,8 @@ class Efficiency:
 
 def reasoning_score(curve: Curve) -> float:
     """Average R over the evaluations in the last fifth of the tokens, the last 3 at least."""
-    recent = int(np.count_nonzero(curve.tokens >= 0.8 * curve.tokens[-1]))
-    return float(np.clip(np.mean(curve.reasoning[-max(recent, 3) :]), 0.0, 1.0))
+    recent = curve.tokens.size - int(np.searchsorted(curve.tokens, 0.8 * curve.tokens[-1]))
+    return min(max(float(curve.reasoning[-max(recent, 3) :].mean()), 0.0), 1.0)
 
 
 def running_minimum(curve: Curve) -> Array:
@@ -127,19 +128,7 @@ def crossing_time(curve: Curve, loss: float) -> tuple[float, bool]:
         Tokens, linear in log ℓ between evaluations, or infinity where L is never reached; and
         whether L was reached by the first evaluation already, so that t(L) is an upper bound.
     """
-    minimum = running_minimum(curve)
-    loss = max(loss, _LEAST_LOSS)
-    reached = minimum <= loss
-    if not reached[-1]:
-        return float("inf"), False
-    after = int(np.argmax(reached))
-    if after == 0:
-        return float(curve.tokens[0]), True
-    above, below = minimum[after - 1], minimum[after]
-    # log1p, since the logarithms of neighbouring floats may be equal.
-    part = np.log1p((above - loss) / loss) / np.log1p((above - below) / below)
-    start, end = curve.tokens[after - 1], curve.tokens[after]
-    return float(start + part * (end - start)), False
+    return _crossing(curve.tokens, running_minimum(curve), loss)
 
 
 def efficiency(curve: Curve, reference: Curve, floor: float | None = None) -> Efficiency:
@@ -150,10 +139,12 @@ def efficiency(curve: Curve, reference: Curve, floor: float | None = None) -> Ef
         reference: The reference run, at least one evaluation.
         floor: Loss where the mixture counts as solved, nats per token, or None.
     """
-    common = max(final_loss(curve), final_loss(reference), floor or 0.0)
-    own, own_censored = crossing_time(curve, common)
-    other, other_censored = crossing_time(reference, common)
-    log2 = float(np.clip(np.log2(other / own), -LOG2_EFFICIENCY_LIMIT, LOG2_EFFICIENCY_LIMIT))
+    minimum, least = running_minimum(curve), running_minimum(reference)
+    common = max(float(minimum[-1]), float(least[-1]), floor or 0.0)
+    own, own_censored = _crossing(curve.tokens, minimum, common)
+    other, other_censored = _crossing(reference.tokens, least, common)
+    octaves = math.log2(other / own)
+    log2 = min(max(octaves, -LOG2_EFFICIENCY_LIMIT), LOG2_EFFICIENCY_LIMIT)
     initial = min(float(curve.loss[0]), float(reference.loss[0]))
     return Efficiency(log2, own_censored or other_censored, common > RESOLVED_FRACTION * initial)
 
@@ -234,6 +225,21 @@ def observe(runs: Sequence[Run], floor: float | None = None) -> list[Observation
     return [_observe_one(run, references, floor, worst) for run in runs]
 
 
+def _crossing(tokens: Array, minimum: Array, loss: float) -> tuple[float, bool]:
+    """``crossing_time``, given the running minimum."""
+    loss = max(loss, _LEAST_LOSS)
+    if minimum[-1] > loss:
+        return math.inf, False
+    after = int(np.argmax(minimum <= loss))
+    if after == 0:
+        return float(tokens[0]), True
+    above, below = float(minimum[after - 1]), float(minimum[after])
+    # log1p, since the logarithms of neighbouring floats may be equal.
+    part = math.log1p((above - loss) / loss) / math.log1p((above - below) / below)
+    start, end = float(tokens[after - 1]), float(tokens[after])
+    return start + part * (end - start), False
+
+
 def _observe_one(
     run: Run, references: Mapping[int, Run], floor: float | None, worst: float
 ) -> Observation:
@@ -242,8 +248,8 @@ def _observe_one(
         score, log_loss = 0.0, worst
         found = Efficiency(-LOG2_EFFICIENCY_LIMIT, censored=False, unresolved=False)
     else:
-        score, log_loss = reasoning_score(run.curve), float(np.log(final_loss(run.curve)))
-        partners = [paired] if paired is not None else list(references.values())
+        score, log_loss = reasoning_score(run.curve), math.log(final_loss(run.curve))
+        partners = [paired] if paired is not None else references.values()
         found = _mean([efficiency(run.curve, other.curve, floor) for other in partners])
     return Observation(
         gamma=run.gamma,
@@ -264,7 +270,7 @@ def _observe_one(
 
 def _mean(found: Sequence[Efficiency]) -> Efficiency:
     return Efficiency(
-        float(np.mean([one.log2 for one in found])),
+        sum(one.log2 for one in found) / len(found),
         any(one.censored for one in found),
         any(one.unresolved for one in found),
     )

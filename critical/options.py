@@ -13,25 +13,52 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from critical.budget import parse_budget
 from critical.errors import OptionError
+from critical.store_url import DEFAULT_STORAGE
 
-DEFAULT_STORAGE = "sqlite:///critical.db"
 DEFAULT_INTERVAL = (0.3, 1.2)
 _INTERVAL = "write two γ at least 0.1 apart between 0 and 3, as in 0.3,1.2"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-class SearchOptions(BaseModel):
+class RunningOptions(BaseModel):
+    """Under which name, where and how trials are run, checked: none of it changes a trial."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    study: str | None = None
+    storage: str = Field(default=DEFAULT_STORAGE, repr=False)  # may hold a password
+    workers: int | None = Field(default=None, ge=0)
+    ray_address: str | None = None
+    work_dir: Path = Path("critical-work")
+    retries: int = Field(default=2, ge=0)
+    backoff: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    patience: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+    max_failures: int = Field(default=10, ge=1)
+
+    @field_validator("study")
+    @classmethod
+    def _study(cls, value: str | None) -> str | None:
+        if value is not None and not _NAME.fullmatch(value):
+            raise ValueError(
+                "use letters, digits, '.', '_' and '-', beginning with a letter or digit"
+            )
+        return value
+
+
+class RepeatOptions(RunningOptions):
+    """The options of ``critical search --repeat STUDY``; those not set are the stored search's."""
+
+    repeat: str
+
+
+class SearchOptions(RunningOptions):
     """The options of ``critical search``, checked. Immutable.
 
     Text forms are those of the command line, so that ``critical.toml`` and Python may use them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
     budget: str
     target: Path | None = None
-    study: str | None = None
-    storage: str = DEFAULT_STORAGE
     trainable: str | None = None
     widths: tuple[int, ...] | None = None
     rule: str = "balance"
@@ -40,7 +67,6 @@ class SearchOptions(BaseModel):
     weight_decay: float = Field(default=0.1, ge=0, allow_inf_nan=False)
     tokens: int | None = Field(default=None, ge=1)
     batch: int = Field(default=1024, ge=64)
-    workers: int | None = Field(default=None, ge=0)
     seed: int = Field(default=0, ge=0, lt=2**31)
     corpus: Path | None = None
     mixture: str | None = None
@@ -48,12 +74,6 @@ class SearchOptions(BaseModel):
     slope_sd: float = Field(default=0.03, gt=0, allow_inf_nan=False)
     precision: float | None = Field(default=None, gt=0, lt=1)
     sampler: Literal["gp", "random"] = "gp"
-    ray_address: str | None = None
-    work_dir: Path = Path("critical-work")
-    retries: int = Field(default=2, ge=0)
-    backoff: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    patience: float = Field(default=300.0, gt=0, allow_inf_nan=False)
-    max_failures: int = Field(default=10, ge=1)
 
     @field_validator("widths", "lr", mode="before")
     @classmethod
@@ -74,15 +94,6 @@ class SearchOptions(BaseModel):
     @classmethod
     def _budget(cls, value: str) -> str:
         parse_budget(value)
-        return value
-
-    @field_validator("study")
-    @classmethod
-    def _study(cls, value: str | None) -> str | None:
-        if value is not None and not _NAME.fullmatch(value):
-            raise ValueError(
-                "use letters, digits, '.', '_' and '-', beginning with a letter or digit"
-            )
         return value
 
     @field_validator("widths")
@@ -112,9 +123,9 @@ class SearchOptions(BaseModel):
         return tuple(sorted(set(value)))
 
 
-def load_options(
+def load_request(
     given: Mapping[str, Any], environment: Mapping[str, str], config: Path | None
-) -> SearchOptions:
+) -> SearchOptions | RepeatOptions:
     """Merge the command line over the environment over a TOML file, and check the whole.
 
     Args:
@@ -122,14 +133,37 @@ def load_options(
         environment: ``CRITICAL_STORAGE`` is read.
         config: A ``critical.toml``, or None.
 
+    Returns:
+        The options of a search, or of a repeat where ``repeat`` is among them.
+
     Raises:
-        OptionError: The file cannot be read or names an unknown option, or a value is not allowed.
+        OptionError: The file cannot be read or names an unknown option, a value is not allowed, or
+            a repeat is given what the stored search decides.
         BudgetError: The budget cannot be read.
     """
-    merged = dict(_read_toml(config)) if config is not None else {}
-    if environment.get("CRITICAL_STORAGE"):
-        merged["storage"] = environment["CRITICAL_STORAGE"]
-    merged.update({name: value for name, value in given.items() if value is not None})
+    merged = _merged(given, environment, config)
+    if "repeat" not in merged:
+        return check_options(merged)
+    for name in merged:
+        if name in SearchOptions.model_fields and name not in RepeatOptions.model_fields:
+            where = _flag(name) if given.get(name) is not None else f"{name!r} in {config}"
+            raise OptionError(
+                f"{where} cannot be given with --repeat: a repeat has the options of "
+                f"{merged['repeat']!r}, so leave it out"
+            )
+    try:
+        return RepeatOptions(**merged)
+    except ValidationError as error:
+        raise OptionError(_sentence(error)) from error
+
+
+def check_options(merged: Mapping[str, Any]) -> SearchOptions:
+    """Check the options of a search, by name.
+
+    Raises:
+        OptionError: There is no budget, a name is not known, or a value is not allowed.
+        BudgetError: The budget cannot be read.
+    """
     if "budget" not in merged:
         raise OptionError("no budget was given: write --budget 64gpu-h, 10cpu-min or 200trials")
     try:
@@ -138,9 +172,14 @@ def load_options(
         raise OptionError(_sentence(error)) from error
 
 
-def resolve_storage(storage: str | None, environment: Mapping[str, str]) -> str:
-    """Return the store's URL: as given, else ``CRITICAL_STORAGE``, else the default file."""
-    return storage or environment.get("CRITICAL_STORAGE") or DEFAULT_STORAGE
+def _merged(
+    given: Mapping[str, Any], environment: Mapping[str, str], config: Path | None
+) -> dict[str, Any]:
+    merged = dict(_read_toml(config)) if config is not None else {}
+    if environment.get("CRITICAL_STORAGE"):
+        merged["storage"] = environment["CRITICAL_STORAGE"]
+    merged.update({name: value for name, value in given.items() if value is not None})
+    return merged
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -162,8 +201,13 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
-    name = "--" + "-".join(str(first["loc"][0]).split("_"))
+    name = _flag(str(first["loc"][0]))
     if first["type"] == "extra_forbidden":
         return f"{name.removeprefix('--')!r} is no option of search: see critical search --help"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{name} {first['input']!r} is not allowed: {message[0].lower()}{message[1:]}"
+    given = name if name == "--storage" else f"{name} {first['input']!r}"
+    return f"{given} is not allowed: {message[0].lower()}{message[1:]}"
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from critical.budget import Budget, format_amount, parse_budget
@@ -15,6 +16,7 @@ from critical.identity import check_identity, identity_of, is_algorithmic
 from critical.options import SearchOptions
 from critical.plan import Plan, Request, extended, make_plan
 from critical.posterior import PosteriorSpec
+from critical.repetition import Original, next_repetition
 from critical.retries import Retries
 from critical.rules import parse_rule
 from critical.search import Search
@@ -44,6 +46,7 @@ class Prepared:
         identity: What must stay the same when the study goes on, as JSON.
         device: ``cpu`` or ``cuda``.
         workers: Trials at once; 0 runs them in this process.
+        original: The study whose trials are run again, or None for a search.
     """
 
     options: SearchOptions
@@ -54,6 +57,7 @@ class Prepared:
     identity: Mapping[str, Any]
     device: str
     workers: int
+    original: Original | None = None
 
     @property
     def reference_gamma(self) -> float:
@@ -72,13 +76,30 @@ def prepare_search(options: SearchOptions) -> Prepared:
     parse_rule(options.rule)
     target = read_target(options.target) if options.target is not None else None
     device = _device(budget)
+    name = options.study or (
+        "default" if target is None else f"{target.model_type}-d{target.width}-L{target.depth}"
+    )
+    return resolve(options, name, budget, target, device)
+
+
+def resolve(
+    options: SearchOptions,
+    name: str,
+    budget: Budget,
+    target: Target | None,
+    device: str,
+    original: Original | None = None,
+) -> Prepared:
+    """Load the trial that the options name, or read what the built-in one trains on.
+
+    Raises:
+        OptionError: A corpus is given that the mixture does not use.
+        TrialError: The corpus, the mixture or the trainable is not as it must be.
+    """
     if options.trainable is not None:
         trainable: NamedTrainable | TrainingRecipe = parse_trainable(options.trainable)
     else:
         trainable = _recipe(options, target)
-    name = options.study or (
-        "default" if target is None else f"{target.model_type}-d{target.width}-L{target.depth}"
-    )
     return Prepared(
         options=options,
         name=name,
@@ -88,11 +109,14 @@ def prepare_search(options: SearchOptions) -> Prepared:
         identity=identity_of(options, budget, target, trainable),
         device=device,
         workers=_workers(device) if options.workers is None else options.workers,
+        original=original,
     )
 
 
 def plan_search(prepared: Prepared) -> tuple[Plan, float]:
     """Plan a new search, timing the built-in trial for a few steps at each scale considered.
+
+    A repeat has its original's plan: nothing is timed or planned.
 
     Returns:
         The plan, and the device-seconds that timing took.
@@ -100,6 +124,8 @@ def plan_search(prepared: Prepared) -> tuple[Plan, float]:
     Raises:
         BudgetError: The budget is under the minimum.
     """
+    if prepared.original is not None:
+        return _repeated_plan(prepared.original), 0.0
     options = prepared.options
     request = Request(
         budget=prepared.budget,
@@ -147,8 +173,8 @@ def planned_search(prepared: Prepared) -> Plan:
         return made[0]
     with Store.open(prepared.options.storage, create=False) as store:
         study = store.study(prepared.name)
-        check_identity(study, prepared.identity, store.place)
-        plan = _plan_within(study, prepared.budget)
+        _check(study, prepared, store.place)
+        plan = _plan_within(study, prepared)
     return replace(plan, workers=prepared.workers, device=prepared.device)
 
 
@@ -163,7 +189,8 @@ def enter_study(
         planned: What ``plan_if_new`` returned; a new study without it is planned now.
 
     Raises:
-        OptionError: The study exists with other options, or a greater budget.
+        OptionError: The study exists with other options, or a greater budget, or one of the two
+            is a repeat and the other is not.
         BudgetError: A new study's budget is under the minimum.
     """
     study = store.find_study(prepared.name)
@@ -173,8 +200,8 @@ def enter_study(
         if spent:
             store.charge(study.id, "timing", spent)
         return study
-    check_identity(study, prepared.identity, store.place)
-    _plan_within(study, prepared.budget)
+    _check(study, prepared, store.place)
+    _plan_within(study, prepared)
     return study
 
 
@@ -200,27 +227,34 @@ def open_search(
     from critical.storage.optuna_storage import optuna_storage
 
     options = prepared.options
-    folder = StudyFolder(options.work_dir, prepared.name)
-    folder.check()
     study = enter_study(store, prepared, planned)
     if prepared.budget.amount > study.budget_total:
-        grown = _plan_within(study, prepared.budget)
+        grown = _plan_within(study, prepared)
         store.extend_budget(study.id, prepared.budget.amount)
         study = store.update_plan(study.id, grown.to_document())
     made = replace(Plan.from_document(study.plan), workers=prepared.workers, device=prepared.device)
     proposals = Proposals(
         optuna_storage(store.url), study.name, made, study.interval, options.sampler, options.seed
     )
-    return Search(
+    search = Search(
         History(store, study, made),
         made,
         proposals,
         _spec(study, made, options),
-        folder,
+        StudyFolder(options.work_dir, prepared.name),
         precision=options.precision,
         seed=options.seed,
         retries=Retries(options.retries, options.backoff, options.max_failures, options.patience),
     )
+    if prepared.original is not None:
+        search.schedule = partial(next_repetition, made, prepared.original.trials)
+    return search
+
+
+def repeated_by(study: StudyRecord) -> str | None:
+    """Return the name of the study that this one repeats, None where it is a search."""
+    found: str | None = study.options.get("repeats")
+    return found
 
 
 class _Timer:
@@ -301,14 +335,32 @@ def _new_study(prepared: Prepared, plan: Plan) -> NewStudy:
         options={
             "given": prepared.options.model_dump(mode="json", exclude={"storage"}),
             "identity": dict(prepared.identity),
+            **({} if prepared.original is None else {"repeats": prepared.original.study.name}),
         },
         plan=plan.to_document(),
         target=None if target is None else target.to_document(),
     )
 
 
-def _plan_within(study: StudyRecord, budget: Budget) -> Plan:
+def _check(study: StudyRecord, prepared: Prepared, place: str) -> None:
+    """Refuse to go on with another study than is asked for."""
+    wanted = None if prepared.original is None else prepared.original.study.name
+    stored = repeated_by(study)
+    if stored != wanted and wanted is not None:
+        raise OptionError(
+            f"study {study.name!r} in {place} is no repeat of {wanted!r}: name another with --study"
+        )
+    if stored != wanted:
+        raise OptionError(
+            f"study {study.name!r} in {place} repeats {stored!r}: write --repeat {stored} to go "
+            "on with it, or another name with --study"
+        )
+    check_identity(study, prepared.identity, place)
+
+
+def _plan_within(study: StudyRecord, prepared: Prepared) -> Plan:
     """Return a study's plan under a budget that may have grown."""
+    budget = prepared.budget
     if budget.amount < study.budget_total:
         had = format_amount(study.budget_total, study.budget_unit)
         raise OptionError(
@@ -316,7 +368,19 @@ def _plan_within(study: StudyRecord, budget: Budget) -> Plan:
             "or another name with --study"
         )
     plan = Plan.from_document(study.plan)
-    return plan if budget.amount == study.budget_total else extended(plan, budget)
+    if budget.amount == study.budget_total:
+        return plan
+    original = prepared.original
+    return extended(plan, budget) if original is None else _repeated_plan(original)
+
+
+def _repeated_plan(original: Original) -> Plan:
+    plan = Plan.from_document(original.study.plan)
+    note = (
+        f"runs the trials of {original.study.name!r} again, each as it was; the budget is that "
+        "study's and ends nothing"
+    )
+    return replace(plan, notes=(*plan.notes, note))
 
 
 def _spec(study: StudyRecord, plan: Plan, options: SearchOptions) -> PosteriorSpec:

@@ -1,17 +1,13 @@
-"""Running a search's trials through Ray Tune: on all cores, one thread each, or on GPUs.
-
-Local Ray listens on every interface, and whoever reaches it runs code: it is started with a fresh
-token, so that nobody else can join, and without its dashboard.
-"""
+"""Running a search's trials through Ray Tune: on all cores, one thread each, or on GPUs."""
 
 from __future__ import annotations
 
 import logging
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import redirect_stdout
+from pathlib import Path
 
+from critical.ray_processes import ray_processes
 from critical.search import Search
 from critical.trials import Trainable
 
@@ -23,6 +19,7 @@ _QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
 
@@ -41,7 +38,7 @@ def run_on_ray(search: Search, trainable: Trainable, address: str | None = None)
     """
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     plan = search.plan
-    with _ray(plan.workers, address):
+    with ray_processes(plan.workers, address):
         from ray import tune
 
         from critical.deaths import DeathNotes, Undertaker
@@ -72,32 +69,12 @@ def run_on_ray(search: Search, trainable: Trainable, address: str | None = None)
             ),
         )
         try:
-            tuner.fit()
+            # Ray prints what its processes die of, at length; here it is stored, in a sentence.
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+                tuner.fit()
+        except Exception as error:
+            searcher.error = searcher.error or error
         finally:
             searcher.stop_running()
-    if searcher.error is not None:
-        raise searcher.error
-
-
-@contextmanager
-def _ray(workers: int, address: str | None) -> Iterator[None]:
-    """Join a cluster, or start one of our own behind a token that is nobody else's."""
-    if address is None:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    import ray
-
-    if address is None:
-        ray.init(
-            num_cpus=workers,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
-    else:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        if searcher.error is not None:
+            raise searcher.error

@@ -22,7 +22,6 @@ from critical.storage.records import (
     StudyRecord,
     TargetPosterior,
     TrialCounts,
-    TrialRecord,
 )
 from critical.storage.store import Store
 from critical.target import Target
@@ -63,8 +62,8 @@ def recommend(store: Store, study: StudyRecord, at: Target | int | None = None) 
     if found is None:
         model, width = None, widest.width
     star = found.gamma_star if found is not None else widest.gamma_star
-    trials, counts = store.trials(study.id), store.counts(study.id)
-    gain = _gain(store, study, trials)
+    counts = store.counts(study.id)
+    gain = _gain(store, study)
     return {
         "study": study.name,
         "state": study.state.value,
@@ -146,8 +145,8 @@ def _scale(scale: ScalePosterior) -> dict[str, Any]:
     }
 
 
-def _gain(store: Store, study: StudyRecord, trials: list[TrialRecord]) -> Gain | None:
-    confirmation = [trial for trial in trials if trial.role is Role.CONFIRMATION]
+def _gain(store: Store, study: StudyRecord) -> Gain | None:
+    confirmation = store.trials(study.id, role=Role.CONFIRMATION)
     curves = {t.number: store.trial_measurements(t.id) for t in confirmation}
     runs = runs_of(confirmation, curves, study.reference_gamma)
     return measured_gain(runs, solved_loss(runs) if is_algorithmic(study) else None)

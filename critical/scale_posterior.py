@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
+from critical.gamma_grid import grid
 from critical.objectives import Observation, Run, learned
 from critical.rules import Rule, critical_indices, plateau, share, verdict
 from critical.storage.records import Band, GammaStar, ScalePosterior
@@ -28,8 +29,6 @@ from critical.surrogate import Draws, inputs
 
 Array = NDArray[np.float64]
 
-STEP = 0.01
-"""Largest step of a stored γ grid; rules are applied at half of it."""
 _NODE_STEP = 0.02
 
 
@@ -52,12 +51,6 @@ class _Curves:
     efficiency: Array
     reference_reasoning: Array
     reference_efficiency: Array
-
-
-def grid(bracket: tuple[float, float], step: float = STEP) -> Array:
-    """Ascending γ from end to end, in equal steps of ``step`` at most. Shape (g,)."""
-    low, high = bracket
-    return np.linspace(low, high, int(np.ceil((high - low) / step - 1e-9)) + 1)
 
 
 def points(arm: Arm, rungs: Array, reference_gamma: float) -> Array:
@@ -96,8 +89,9 @@ def scale_posterior(
     """
     stored = grid(arm.bracket)
     gamma = np.linspace(*arm.bracket, 2 * stored.size - 1)
-    log_loss = _refine(draws.log_loss, arm, rungs.size, gamma)
-    curves = _at_least_loss(draws, log_loss, arm, gamma)
+    weights = _spline_weights(arm, gamma)
+    log_loss = _refine(draws.log_loss, weights, rungs.size)
+    curves = _at_least_loss(draws, log_loss, weights)
     stars = gamma[critical_indices(rule, curves.reasoning, curves.efficiency)]
     kept = share(curves.reasoning, curves.efficiency)
     star = _gamma_star(gamma, stars, kept, curves)
@@ -120,19 +114,29 @@ def scale_posterior(
     )
 
 
-def _refine(values: Array, arm: Arm, rungs: int, gamma: Array) -> Array:
-    """Carry draws from the nodes to the grid; the reference stays last. (m, r, f + 1)."""
+def _spline_weights(arm: Arm, gamma: Array) -> Array:
+    """What each node counts at each point of the grid; the reference stays. (c + 1, f + 1).
+
+    A cubic spline is linear in its values, so that one product carries every draw.
+    """
     nodes = grid(arm.bracket, _NODE_STEP)
-    shaped = values.reshape(len(values), rungs, nodes.size + 1)
-    on_grid = CubicSpline(nodes, shaped[..., :-1], axis=-1)(gamma)
-    return np.concatenate([on_grid, shaped[..., -1:]], axis=-1)
+    weights = np.zeros((nodes.size + 1, gamma.size + 1))
+    weights[:-1, :-1] = CubicSpline(nodes, np.eye(nodes.size))(gamma).T
+    weights[-1, -1] = 1
+    return weights
 
 
-def _at_least_loss(draws: Draws, log_loss: Array, arm: Arm, gamma: Array) -> _Curves:
+def _refine(values: Array, weights: Array, rungs: int) -> Array:
+    """Carry draws from the nodes to the grid; the reference stays last. (m, r, f + 1)."""
+    carried: Array = values.reshape(len(values), rungs, len(weights)) @ weights
+    return carried
+
+
+def _at_least_loss(draws: Draws, log_loss: Array, weights: Array) -> _Curves:
     """R and log₂ ρ at the rung that has the least loss in the same draw: never chosen by R."""
     rung = log_loss.argmin(axis=1)[:, None]
     reasoning, efficiency = (
-        np.take_along_axis(_refine(one, arm, log_loss.shape[1], gamma), rung, axis=1)[:, 0]
+        np.take_along_axis(_refine(one, weights, log_loss.shape[1]), rung, axis=1)[:, 0]
         for one in (draws.reasoning, draws.log2_efficiency)
     )
     reasoning = np.clip(reasoning, 0, 1)

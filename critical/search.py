@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,6 +66,10 @@ class Assignment:
     longest_wait: float | None = None
 
 
+Schedule = Callable[[Sequence[TrialRecord]], Intent | Signal]
+"""From a search's trials, without what had failed when it was opened, to what is next."""
+
+
 class Listener(Protocol):
     """Who is told whenever something changed, as the progress display is."""
 
@@ -102,6 +107,8 @@ class Search:
         self._precision = precision
         self._seed = seed
         self.listener: Listener | None = None
+        self.schedule: Schedule | None = None
+        """Says what to run next instead of the agenda, as for a repeat; no budget ends it."""
         self._failures = 0
         self._last_failure = ""
         self._lost: dict[int, int] = {}
@@ -238,13 +245,18 @@ class Search:
             if now < self._not_before.get(trial.number, 0.0):
                 continue
             left = self.history.seconds_left(trial)
-            if self.history.budget.counts_trials or left <= self.history.remaining:
+            if self._pays(left):
                 self.history.resume(trial.number, left)
                 self._notify()
                 return self._assignment(trial)
             reason = "what was left of the budget could not pay its rest"
             self._end(trial.number, TrialOutcome(TrialState.STOPPED, 0.0, reason))
         return None
+
+    def _pays(self, device_seconds: float) -> bool:
+        """Whether an interrupted trial may run on for so long."""
+        unbounded = self.schedule is not None or self.history.budget.counts_trials
+        return unbounded or device_seconds <= self.history.remaining
 
     def _result(self, number: int, device_seconds: float, diverged: bool) -> TrialOutcome:
         if diverged:
@@ -260,6 +272,8 @@ class Search:
         return min(FIRST_FAILURES, self.retries.failures)
 
     def _choose(self) -> Intent | Signal:
+        if self.schedule is not None:
+            return self.schedule(self.history.attempts)
         now = self._situation()
         found: Intent | Signal = Signal.DONE
         if self._confirmation is None:

@@ -42,6 +42,9 @@ These, and the least scales below, are what the modes were on two searches of th
 _DOUBTFUL = 9.0
 """Factor on the noise variance of a censored or unresolved log₂ ρ."""
 _EXACT = 1e-4
+MOST = 600
+"""Observations of one settings that are conditioned on, beside the baselines: their cube is what a
+posterior costs, and the seeds' effects, not the number of runs, are what is left to know."""
 _NEW_LEVEL = -1
 
 
@@ -87,12 +90,12 @@ def fit_surrogate(
     """Fit the three processes to the observations of one settings.
 
     Args:
-        observations: At least one, of any widths.
+        observations: At least one, of any widths. Of more than ``MOST`` some stand for all.
         rng: For sampling hyperparameters.
         previous: An earlier surrogate of the same search, whose hyperparameters are kept until
             the data have grown by a tenth, and started from then.
     """
-    found = sorted(observations, key=_canonical)
+    found = _thinned(sorted(observations, key=_canonical))
     points = inputs(
         np.array([one.gamma for one in found]),
         np.array([one.learning_rate or np.nan for one in found]),
@@ -193,6 +196,14 @@ class _Builder:
             if one.baseline:
                 seen.add(one.width)
         return np.array(first)
+
+
+def _thinned(found: Sequence[Observation]) -> Sequence[Observation]:
+    """Keep ``MOST``, evenly spaced in canonical order: so in width, in seed and in γ."""
+    if len(found) <= MOST:
+        return found
+    even = set(np.linspace(0, len(found) - 1, MOST).round().astype(int).tolist())
+    return [one for index, one in enumerate(found) if index in even or one.baseline]
 
 
 def _canonical(one: Observation) -> tuple[float, ...]:

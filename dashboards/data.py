@@ -31,7 +31,7 @@ class ReportData:
     study: StudyRecord
     trials: Sequence[TrialRecord]
     curves: Mapping[int, Sequence[MeasurementRecord]]
-    """Measurements by trial id."""
+    """Measurements by trial id, of the trials that can be drawn."""
     posterior: PosteriorRecord | None
     narrowing: Sequence[PosteriorSummary]
     ledger: LedgerRecord
@@ -47,11 +47,18 @@ class ReportData:
 
 def gather(store: Store, name: str) -> ReportData:
     """Read everything about a study. Raises StudyNotFound where there is none of that name."""
+    from critical.dashboards.figures.training import drawn_trials  # Plotly takes long to import
+
     study = store.study(name)
+    trials = store.trials(study.id)
     return ReportData(
         study=study,
-        trials=store.trials(study.id),
-        curves=store.measurements(study.id),
+        trials=trials,
+        curves={
+            trial.id: curve
+            for trial in drawn_trials(trials)
+            if (curve := store.trial_measurements(trial.id))
+        },
         posterior=store.latest_posterior(study.id),
         narrowing=store.narrowing(study.id),
         ledger=store.ledger(study.id),

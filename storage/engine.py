@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import (
+    ArgumentError,
     DataError,
     DBAPIError,
     IntegrityError,
@@ -20,8 +21,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from critical.storage.documents import dumps
-from critical.storage.errors import StoreError
-from critical.storage.url import place
+from critical.storage.errors import StoreError, StoreFull
+from critical.storage.url import POSTGRESQL_EXAMPLE, place
 
 BUSY_SECONDS = 30.0
 """How long a SQLite connection waits for another process's write."""
@@ -94,12 +95,20 @@ def in_one_sentence(error: DBAPIError, url: URL) -> StoreError:
     """Say what a database refused, where, and in its own first line, why."""
     where = place(url)
     why = (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0]
+    if why.startswith("invalid connection option"):
+        # It is quoted, and what stands behind an '&' in a password looks like one.
+        why = "the URL has an option that libpq does not know, or a password with '&' for %26"
     if "file is not a database" in why:
         return StoreError(f"storage {where} is not a SQLite database: name another file")
     if "locked" in why:
         return StoreError(
             f"the store {where} was locked for {BUSY_SECONDS:.0f} s by another process: "
             "let it finish, or stop it, and run this again"
+        )
+    if "disk is full" in why or "No space left" in why:
+        return StoreFull(
+            f"the disk of {where} is full: make room there; what was stored is safe, and the "
+            "same command goes on"
         )
     if "readonly" in why or "read-only" in why:
         return StoreError(
@@ -119,6 +128,11 @@ def opening(url: URL) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise in_one_sentence(error, url) from error
+    except UnicodeError as error:  # a part of the host's name is longer than any name can be
+        raise StoreError(
+            f"the host of the store {place(url)} cannot be looked up: write its name as in "
+            f"{POSTGRESQL_EXAMPLE}"
+        ) from error
 
 
 def _create(url: URL, **options: Any) -> Engine:  # noqa: ANN401 - SQLAlchemy's own keywords
@@ -128,6 +142,11 @@ def _create(url: URL, **options: Any) -> Engine:  # noqa: ANN401 - SQLAlchemy's 
         raise StoreError(
             f"storage {place(url)} needs {error.name}: "
             "install it with `pip install 'critical[postgres]'`"
+        ) from None
+    except ArgumentError:  # its message quotes values, and one may be a password
+        raise StoreError(
+            f"storage {place(url)} has options behind the '?' that cannot be used: "
+            "write those of libpq, as ?sslmode=require"
         ) from None
 
 

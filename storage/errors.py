@@ -72,6 +72,12 @@ class DocumentError(StoreError):
     """A document that JSON cannot hold, or that this version cannot read."""
 
 
+class StoreFull(StoreError):
+    """There is no room left on the store's disk. Exit status 1."""
+
+    exit_status = 1
+
+
 class StudyBusy(StoreError):
     """Another driver holds the lease on a study."""
 

@@ -108,6 +108,13 @@ def current(session: Session, study_id: int) -> LeaseRecord | None:
     return None if lease is None else _record(lease, _now(session))
 
 
+def all_current(session: Session) -> dict[int, LeaseRecord]:
+    """Return the leases that have not been released, by study id, in one query."""
+    clock = _clock(session.get_bind().dialect)
+    rows = session.execute(select(Lease, clock).where(Lease.released_at.is_(None)))
+    return {lease.study_id: _record(lease, float(now)) for lease, now in rows}
+
+
 def of_study(session: Session, study_id: int) -> list[LeaseRecord]:
     """Return every lease that a study has had, oldest first."""
     now = _now(session)

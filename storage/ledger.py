@@ -85,16 +85,17 @@ def total(session: Session, study_id: int) -> LedgerRecord:
     """Return what a study has spent, by purpose too, and what its running trials hold."""
     held = func.sum(Charge.reserved_seconds).filter(Charge.settled_at.is_(None))
     rows = session.execute(
-        select(Charge.purpose, func.sum(Charge.charged_seconds), held)
+        select(Charge.purpose, func.sum(Charge.charged_seconds), held, func.count())
         .where(Charge.study_id == study_id)
         .group_by(Charge.purpose)
         .order_by(Charge.purpose)
     ).all()
-    by_purpose = {purpose: spent for purpose, spent, _ in rows if spent is not None}
+    by_purpose = {purpose: spent for purpose, spent, _, _ in rows if spent is not None}
     return LedgerRecord(
         spent_seconds=math.fsum(by_purpose.values()),
-        held_seconds=math.fsum(held or 0.0 for _, _, held in rows),
+        held_seconds=math.fsum(held or 0.0 for _, _, held, _ in rows),
         by_purpose=by_purpose,
+        charges=sum(count for *_, count in rows),
     )
 
 
@@ -108,8 +109,8 @@ def spent(session: Session) -> dict[int, float]:
     return {study: seconds or 0.0 for study, seconds in session.execute(statement)}
 
 
-def charges(session: Session, study_id: int) -> list[ChargeRecord]:
-    """Return every line of a study's ledger in the order of reservation."""
+def charges(session: Session, study_id: int, *, with_reason: bool) -> list[ChargeRecord]:
+    """Return the lines of a study's ledger in the order of reservation."""
     statement = (
         select(
             Trial.number.label("trial_number"),
@@ -125,6 +126,8 @@ def charges(session: Session, study_id: int) -> list[ChargeRecord]:
         .where(Charge.study_id == study_id)
         .order_by(Charge.id)
     )
+    if with_reason:
+        statement = statement.where(Charge.reason.is_not(None))
     return [ChargeRecord(**row) for row in session.execute(statement).mappings()]
 
 

@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Document = Mapping[str, Any]
 """A JSON document whose shape belongs to whoever stored it."""
@@ -160,6 +164,17 @@ class MeasurementRecord:
     extras: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CurveRecord:
+    """A trial's measurements as columns, in order. Each float64, shape (e,), NaN for no number."""
+
+    tokens: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    reasoning: NDArray[np.float64]
+    extra: NDArray[np.float64]
+    """The one that was asked for; NaN where a measurement lacks it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
     """How a trial ended, and what it is charged."""
@@ -222,6 +237,8 @@ class LedgerRecord:
     spent_seconds: float
     held_seconds: float
     by_purpose: Mapping[str, float]
+    charges: int = 0
+    """How many lines it has, reservations included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,3 +380,5 @@ class StudySummary:
     spent_seconds: float
     counts: TrialCounts
     latest: PosteriorSummary | None
+    lease: LeaseRecord | None = None
+    """The one that holds the study, if any does; it may have expired."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from sqlalchemy import func, select
@@ -11,6 +12,7 @@ from critical.storage import ledger, posteriors
 from critical.storage.errors import StoreError, StudyNotFound
 from critical.storage.records import (
     Document,
+    LeaseRecord,
     NewStudy,
     StudyRecord,
     StudyState,
@@ -60,8 +62,13 @@ def names(session: Session) -> list[str]:
     return list(session.scalars(select(Study.name).order_by(Study.id.desc())))
 
 
-def summaries(session: Session) -> list[StudySummary]:
-    """Return every study with its trials, spending and latest γ*, oldest first: four queries."""
+def summaries(session: Session, held: Mapping[int, LeaseRecord]) -> list[StudySummary]:
+    """Return every study with its trials, spending and latest γ*, oldest first: four queries.
+
+    Args:
+        session: Inside a transaction.
+        held: The lease of each study that has one, by the study's id.
+    """
     counts = _counts(session)
     spent = ledger.spent(session)
     latest = posteriors.latest_summaries(session)
@@ -71,6 +78,7 @@ def summaries(session: Session) -> list[StudySummary]:
             spent_seconds=spent.get(study.id, 0.0),
             counts=counts.get(study.id, TrialCounts()),
             latest=latest.get(study.id),
+            lease=held.get(study.id),
         )
         for study in session.scalars(select(Study).order_by(Study.id))
     ]

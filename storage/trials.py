@@ -18,6 +18,7 @@ from critical.storage.records import (
     OPEN,
     MeasurementRecord,
     NewTrial,
+    Role,
     TrialOutcome,
     TrialRecord,
     TrialState,
@@ -121,9 +122,15 @@ def _swap(
     return swapped is not None
 
 
-def of_study(session: Session, study_id: int) -> list[TrialRecord]:
-    """Return a study's trials in number order."""
+def of_study(
+    session: Session, study_id: int, role: Role | None, *, with_reason: bool
+) -> list[TrialRecord]:
+    """Return a study's trials in number order: all, those of a role, those that have a reason."""
     statement = _trials().where(Trial.study_id == study_id).order_by(Trial.number)
+    if role is not None:
+        statement = statement.where(Trial.role == role)
+    if with_reason:
+        statement = statement.where(Trial.reason.is_not(None))
     return [TrialRecord(**row) for row in session.execute(statement).mappings()]
 
 

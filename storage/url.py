@@ -38,7 +38,8 @@ def parse_url(text: str) -> URL:
             f"write {DEFAULT_URL} or {POSTGRESQL_EXAMPLE}"
         )
     url = url.set(drivername=driver)
-    return _absolute(url) if driver == "sqlite" else url
+    _check_host(url, text)
+    return _absolute(url) if driver == "sqlite" else _with_password_in_its_place(url)
 
 
 def place(url: URL) -> str:
@@ -81,18 +82,43 @@ def _split(text: str) -> URL:
     try:
         return make_url(text)
     except (ArgumentError, ValueError):
-        is_path = text and not set(text) & set(":?@")
+        shown = _masked(text)
+        is_path = text and not set(text) & set(":?@") and shown == text
         hint = f"sqlite:///{text}" if is_path else DEFAULT_URL
-        raise StoreError(f"storage {_masked(text)!r} is not a URL: write {hint}") from None
+        raise StoreError(f"storage {shown!r} is not a URL: write {hint}") from None
 
 
 def _masked(text: str) -> str:
-    """Hide all that could be a password in text that could not be parsed."""
-    return re.sub(r"\?.*", "?***", re.sub(r"//.*@", "//***@", text))
+    """Hide all that could be a password in text that is no URL, or not the one that was meant."""
+    found = re.match(r"[A-Za-z0-9+]+:?/{0,2}(?=.*[@?])", text, re.DOTALL)
+    scheme = found[0] if found else ""
+    if "?" not in text and text.count("@") == 1:
+        return f"{scheme}***@{text.partition('@')[2]}"
+    if set("@?") & set(text) or re.search(r"pass\w*\s*=", text, re.IGNORECASE):
+        return f"{scheme}***"
+    return text
+
+
+def _check_host(url: URL, text: str) -> None:
+    """Refuse what SQLAlchemy takes for a host, and what would be said of it, in our own words."""
+    if "@" in (url.host or ""):
+        raise StoreError(
+            f"storage {_masked(text)!r} has more than one '@': write %40 for one in a password"
+        )
+    if url.drivername == "sqlite" and (url.host or url.username or url.password):
+        raise StoreError(f"storage {_masked(text)!r} is a file on no host: write {DEFAULT_URL}")
+
+
+def _with_password_in_its_place(url: URL) -> URL:
+    """Move ``?password=`` to where SQLAlchemy hides it whenever it prints a URL or an engine."""
+    password = url.query.get("password")
+    if not isinstance(password, str):
+        return url
+    return url.difference_update_query(["password"]).set(password=password)
 
 
 def _absolute(url: URL) -> URL:
     if url.database in (None, "", ":memory:"):
-        raise StoreError(f"storage {url} keeps nothing: name a file, {DEFAULT_URL}")
+        raise StoreError(f"storage {place(url)} keeps nothing: name a file, {DEFAULT_URL}")
     file = sqlite_file(url)
     return url if file is None else url.set(database=str(file.expanduser().absolute()))

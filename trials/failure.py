@@ -11,6 +11,8 @@ from critical.trials.watch import ContractError
 from critical.trials.watchdog import Hanging
 
 FailureKind = Literal["memory", "error"]
+_LONGEST = 2000
+"""Characters of an exception's message."""
 
 
 def describe(error: BaseException) -> str:
@@ -20,7 +22,7 @@ def describe(error: BaseException) -> str:
     a trial that hangs, whose sentence has its place.
     """
     if isinstance(error, ContractError | Hanging):
-        return str(error)
+        return _printable(_in_a_line(str(error)))
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -28,8 +30,28 @@ def describe(error: BaseException) -> str:
     if trace is not None:
         name = trace.tb_frame.f_code.co_filename.rsplit("/", 1)[-1]
         place = f" ({name}, line {trace.tb_lineno})"
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
+    message = _in_a_line(_message(error))
+    return _printable(f"{type(error).__name__}{': ' if message else ''}{message}{place}")
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as own:  # a user's class may do anything
+        return f"(its message fails with {type(own).__name__})"
+
+
+def _in_a_line(text: str) -> str:
+    """Return a text as one line, its end left out where it is too long."""
+    return " ".join(text[:_LONGEST].split()) + ("…" if len(text) > _LONGEST else "")
+
+
+def _printable(text: str) -> str:
+    """Escape what some databases cannot hold or a terminal obeys, as NUL and escape sequences."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def kind_of(error: BaseException) -> FailureKind:

@@ -10,7 +10,7 @@ import importlib.util
 import sys
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -27,7 +27,7 @@ class NamedTrainable:
     Attributes:
         place: An absolute path of a Python file, or a module's dotted name.
         name: The callable in it.
-        folder: Where the user was, so that a module is found from there.
+        folder: Where a module was found, so that a worker finds it from there.
     """
 
     place: str
@@ -85,7 +85,7 @@ def parse_trainable(text: str) -> NamedTrainable:
         place = str(path)
     trainable = NamedTrainable(place, name, str(Path.cwd()))
     trainable.load()
-    return trainable
+    return trainable if place.endswith(".py") else replace(trainable, folder=_found_in(place))
 
 
 def _from_file(place: str) -> object:
@@ -105,6 +105,13 @@ def _from_file(place: str) -> object:
         sys.modules.pop(name, None)
         raise TrainableError(_import_failed(place, error)) from error
     return module
+
+
+def _found_in(module: str) -> str:
+    """Return the folder on the path of a module that has been imported, or of its package."""
+    outermost = sys.modules[module.partition(".")[0]]
+    places = list(getattr(outermost, "__path__", ())) or [getattr(outermost, "__file__", None)]
+    return str(Path(places[0]).absolute().parent if places[0] else Path.cwd())
 
 
 def _import_failed(place: str, error: BaseException) -> str:

@@ -42,17 +42,22 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]  # ray ships no types
 
     def _start(self, config: dict[str, Any]) -> None:
         members: list[ProxyRun] = config["members"]
-        (run,) = members  # a trial without train_pack holds one member
+        (self._run,) = members  # a trial without train_pack holds one member
         self._earlier: Earlier = config.get("earlier", NOTHING_EARLIER)
         self._watchdog = Watchdog(
-            config.get("patience", PATIENCE_SECONDS), config.get("longest_wait"), run.checkpoint_dir
+            config.get("patience", PATIENCE_SECONDS),
+            config.get("longest_wait"),
+            self._run.checkpoint_dir,
         )
-        self._watched: Iterator[Watched] = watch(self._trainable, run, self._earlier)
+        self._watched: Iterator[Watched] | None = None
 
     def step(self) -> dict[str, Any]:
         """Advance to the next measurement."""
+        if self._watched is None:
+            # Not before: Tune may start a worker for a trial and then give it to another one.
+            self._watched = watch(self._trainable, self._run, self._earlier)
         try:
-            watched = self._advance()
+            watched = self._advance(self._watched)
         except Interrupted:
             return {"done": True, "interrupted": True}
         except Exception as error:
@@ -61,9 +66,9 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]  # ray ships no types
             return {"done": True}
         return {"done": False, "watched": watched}
 
-    def _advance(self) -> Watched | None:
+    def _advance(self, measurements: Iterator[Watched]) -> Watched | None:
         with self._watchdog.watching() as wait:
-            watched = next(self._watched, None)
+            watched = next(measurements, None)
             wait.counts = watched is not None and (
                 watched.measurement.tokens > self._earlier.tokens
             )

@@ -27,6 +27,10 @@ def main() -> None:
 
 
 def _status(arguments: list[str]) -> int:
+    for argument in arguments:
+        if argument != argument.encode(errors="replace").decode():
+            say(f"critical: {argument!r} is not UTF-8, as the store is: rename what it names")
+            return 2
     try:
         status = app(args=arguments, standalone_mode=False, prog_name="critical")
     except typer.TyperException as error:

@@ -21,6 +21,9 @@ def search(
     budget: Annotated[
         str | None, Option(help="A number and a unit: 64gpu-h, 30gpu-min, 10cpu-min, 200trials.")
     ] = None,
+    repeat: Annotated[
+        str | None, Option(help="Run a stored search again, as it was: the name of its study.")
+    ] = None,
     target: Annotated[
         Path | None, Option(help="config.json of the model that you are about to train.")
     ] = None,
@@ -86,16 +89,19 @@ def search(
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan; run nothing.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Plan, run and locate γ*, and recommend. The same command again resumes."""
+    """Plan, run and locate γ*, and recommend. The same command again resumes.
+
+    With --repeat the trials of a stored search are run again, and compared with what they were.
+    """
     given: dict[str, Any] = dict(locals())
     shown = Output(as_json=given.pop("as_json"))
     del given["config"], given["dry_run"]
-    from critical.options import load_options
+    from critical.options import load_request
 
-    options = load_options(given, os.environ, config)
+    request = load_request(given, os.environ, config)
     from critical.cli.searching import print_plan, run_and_print
 
     if dry_run:
-        print_plan(options, shown)
+        print_plan(request, shown)
     else:
-        run_and_print(options, shown)
+        run_and_print(request, shown)

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import typer
 
+from critical.cli.visible import escaped_json, visible_line
+
 
 class Output:
     """Where a command's result goes. With ``as_json`` one document and nothing else on stdout."""
@@ -20,22 +22,21 @@ class Output:
 
     def document(self, document: Any) -> None:  # noqa: ANN401  # any JSON
         """Print one JSON document on standard output."""
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+        sys.stdout.write(escaped_json(text) + "\n")
 
     def show(self, *renderables: object) -> None:
         """Print Rich renderables on standard output."""
-        from rich.console import Console
+        from critical.cli.console import console
 
-        # A stored reason may hold anything, brackets too: it is text and never markup.
-        width = None if sys.stdout.isatty() else 110
-        console = Console(width=width, highlight=False, markup=False, emoji=False)
+        out = console()
         for renderable in renderables:
-            console.print(renderable)
+            out.print(renderable)
 
 
 def say(message: str) -> None:
-    """Print a message on standard error."""
-    typer.echo(message, err=True)
+    """Print a message on standard error, as one line."""
+    typer.echo(visible_line(message), err=True)
 
 
 def fail(message: str, status: int) -> NoReturn:

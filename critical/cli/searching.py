@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from critical.api import run_prepared
@@ -11,37 +13,47 @@ from critical.budget import format_amount, unit_size
 from critical.cli.output import Output, fail, say, stdout_to_stderr
 from critical.cli.progress import Progress
 from critical.cli.tables import plan_view, recommendation_view
+from critical.comparison import sentences
 from critical.errors import Interruption
-from critical.options import SearchOptions
-from critical.preparation import planned_search, prepare_search
+from critical.options import RepeatOptions, SearchOptions
+from critical.preparation import Prepared, planned_search
+from critical.repeating import prepare_request
 from critical.search import Listener, Search
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def print_plan(options: SearchOptions, output: Output) -> None:
+def print_plan(request: SearchOptions | RepeatOptions, output: Output) -> None:
     """Print what a search would do; store and start nothing."""
     with stdout_to_stderr():
-        prepared = prepare_search(options)
+        prepared = prepare_request(request)
         plan = planned_search(prepared)
     if output.as_json:
         unit = prepared.budget.unit
         budget = {"unit": unit, "total": prepared.budget.amount / unit_size(unit)}
-        output.document({"study": prepared.name, "budget": budget, "plan": plan.to_document()})
+        document = {"study": prepared.name, "budget": budget, "plan": plan.to_document()}
+        if prepared.original is not None:
+            of, trials = prepared.original.study.name, len(prepared.original.trials)
+            document["repeat"] = {"of": of, "trials": trials}
+        output.document(document)
     else:
-        output.show(*plan_view(plan, prepared.name, prepared.budget))
+        output.show(*plan_view(plan, prepared.name, prepared.budget, _known(prepared)))
 
 
-def run_and_print(options: SearchOptions, output: Output) -> None:
+def run_and_print(request: SearchOptions | RepeatOptions, output: Output) -> None:
     """Run a search to its end, or take it up, and print the recommendation.
+
+    After a repeat, sentences say whether its trials came out the same.
 
     Interrupted, it prints what is known so far, and how to go on.
     """
     interruption: Interruption | None = None
     try:
         with stdout_to_stderr():
-            document: Mapping[str, Any] | None = run_prepared(prepare_search(options), _shown)
+            prepared = prepare_request(request)
+            watch = partial(_shown, known=_known(prepared))
+            document: Mapping[str, Any] | None = run_prepared(prepared, watch)
     except Interruption as error:
         interruption, document = error, error.recommendation
     except KeyboardInterrupt:  # before anything was begun
@@ -57,13 +69,22 @@ def _print(document: Mapping[str, Any], output: Output) -> None:
         output.document(document)
     else:
         output.show(*recommendation_view(document))
+    if "repeat" in document:
+        for sentence in sentences(document["repeat"]):
+            say(sentence)
+
+
+def _known(prepared: Prepared) -> Mapping[str, int] | None:
+    """How many trials each arm of a repeat will have."""
+    original = prepared.original
+    return None if original is None else Counter(trial.arm for trial in original.trials)
 
 
 @contextmanager
-def _shown(search: Search) -> Iterator[Listener]:
+def _shown(search: Search, known: Mapping[str, int] | None) -> Iterator[Listener]:
     console = error_console()
     history = search.history
-    for view in plan_view(search.plan, history.study.name, history.budget):
+    for view in plan_view(search.plan, history.study.name, history.budget, known):
         console.print(view)
     if history.trials:
         spent = format_amount(history.spent, history.budget.unit)
@@ -74,9 +95,6 @@ def _shown(search: Search) -> Iterator[Listener]:
 
 def error_console() -> Console:
     """Return a console on standard error, as wide as Output's where there is no terminal."""
-    import sys
+    from critical.cli.console import console
 
-    from rich.console import Console
-
-    width = None if sys.stderr.isatty() else 110
-    return Console(stderr=True, width=width, highlight=False, markup=False, emoji=False)
+    return console(stderr=True)

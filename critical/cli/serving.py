@@ -7,9 +7,9 @@ from typing import Any
 
 from critical.cli.output import say
 from critical.dashboards.server import build, serve
-from critical.options import resolve_storage
 from critical.recommend import recommend
 from critical.storage.store import Store
+from critical.store_url import resolve_storage
 
 
 def serve_dashboard(host: str, port: int, storage: str | None) -> None:

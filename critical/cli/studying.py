@@ -7,19 +7,29 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from critical.budget import unit_size
 from critical.cli.output import Output, say
+from critical.cli.visible import visible
 from critical.errors import OptionError
-from critical.options import resolve_storage
-from critical.storage.records import StudySummary, TrialRecord
+from critical.leasing import as_it_is
+from critical.storage.records import (
+    ChargeRecord,
+    LeaseRecord,
+    StudyRecord,
+    StudySummary,
+    TrialRecord,
+)
 from critical.storage.store import Store
+from critical.store_url import resolve_storage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+_COLUMNS = tuple(field.name for field in fields(TrialRecord))
 
 
 @contextmanager
@@ -32,7 +42,7 @@ def existing_store(storage: str | None) -> Iterator[Store]:
 def print_studies(storage: str | None, output: Output) -> None:
     """List every study."""
     with existing_store(storage) as store:
-        found = store.studies()
+        found = [replace(one, study=as_it_is(one.study, one.lease)) for one in store.studies()]
     if output.as_json:
         output.document([_summary(one) for one in found])
         return
@@ -47,9 +57,11 @@ def print_study(name: str, storage: str | None, output: Output) -> None:
     from critical.recommend import recommend
 
     with existing_store(storage) as store:
-        study = store.study(name)
-        trials, ledger = store.trials(study.id), store.ledger(study.id)
-        charges = store.charges(study.id)
+        study = _study(store, name)
+        leases = store.leases(study.id)
+        trials, ledger = store.trials(study.id, with_reason=True), store.ledger(study.id)
+        attempts = store.charges(study.id, with_reason=True)
+        unsaved_trials = store.last_extras(study.id, "checkpoint_failures")
         try:
             document: dict[str, Any] | None = recommend(store, study)
         except RunError:
@@ -62,14 +74,23 @@ def print_study(name: str, storage: str | None, output: Output) -> None:
                 "reason": study.reason,
                 "options": dict(study.options),
                 "plan": dict(study.plan),
+                "environment": [_environment(lease) for lease in leases],
                 "ledger": asdict(ledger),
                 "recommendation": document,
                 "reasons": {str(t.number): t.reason for t in trials if t.reason},
+                "attempts": [_attempt(charge) for charge in attempts],
+                "checkpoint_failures": {str(n): int(k) for n, k in unsaved_trials.items()},
             }
         )
         return
     from critical.budget import Budget
-    from critical.cli.tables import failures, ledger_line, plan_view, recommendation_view
+    from critical.cli.failures import failures, lost_attempts, unsaved
+    from critical.cli.tables import (
+        environment_lines,
+        ledger_line,
+        plan_view,
+        recommendation_view,
+    )
     from critical.plan import Plan
 
     state = study.state.value + (f": {study.reason}" if study.reason else "")
@@ -77,7 +98,8 @@ def print_study(name: str, storage: str | None, output: Output) -> None:
     budget = Budget(study.budget_total, study.budget_unit)
     views: list[RenderableType] = [f"{study.name} is {state}"]
     views += plan_view(plan, study.name, budget)
-    views += [ledger_line(ledger, charges), *failures(trials)]
+    views += [ledger_line(ledger), *environment_lines(leases)]
+    views += [*failures(trials), *lost_attempts(attempts, trials), *unsaved(unsaved_trials)]
     if document is None:
         views.append("γ* is not known yet: too few trials have been completed")
     else:
@@ -91,9 +113,9 @@ def print_trials(name: str, storage: str | None, output: Output, *, csv: bool) -
         trials = store.trials(store.study(name).id)
     if csv:
         writer = comma_separated.writer(sys.stdout)
-        names = [field.name for field in fields(TrialRecord)]
-        writer.writerow(names)
-        writer.writerows([_plain(trial)[name] for name in names] for trial in trials)
+        writer.writerow(_COLUMNS)
+        rows = (_plain(trial).values() for trial in trials)
+        writer.writerows([visible(v) if isinstance(v, str) else v for v in row] for row in rows)
     elif output.as_json:
         output.document([_plain(trial) for trial in trials])
     else:
@@ -111,7 +133,7 @@ def print_recommendation(
 
     model = read_target(target) if target is not None else None
     with existing_store(storage) as store:
-        document = recommend(store, store.study(name), model)
+        document = recommend(store, _study(store, name), model)
     if output.as_json:
         output.document(document)
         return
@@ -136,6 +158,11 @@ def write_report(name: str, path: Path, storage: str | None, output: Output) -> 
         say(f"wrote {path}")
 
 
+def _study(store: Store, name: str) -> StudyRecord:
+    study = store.study(name)
+    return as_it_is(study, store.lease(study.id))
+
+
 def _summary(one: StudySummary) -> dict[str, Any]:
     study, latest = one.study, one.latest
     size = unit_size(study.budget_unit)
@@ -143,6 +170,7 @@ def _summary(one: StudySummary) -> dict[str, Any]:
     return {
         "study": study.name,
         "state": study.state.value,
+        "reason": study.reason,
         "budget": {
             "unit": study.budget_unit,
             "total": study.budget_total / size,
@@ -161,8 +189,29 @@ def _summary(one: StudySummary) -> dict[str, Any]:
     }
 
 
+def _environment(lease: LeaseRecord) -> dict[str, Any]:
+    """Return under what a driver ran its trials, which it was, and when."""
+    released = lease.released_at
+    return {
+        **lease.environment,
+        "acquired_at": lease.acquired_at.isoformat(),
+        "released_at": None if released is None else released.isoformat(),
+        "process": {"host": lease.process.host, "pid": lease.process.pid},
+    }
+
+
 def _plain(trial: TrialRecord) -> dict[str, Any]:
-    document = asdict(trial)
+    # Not asdict, which copies: that takes as long as to read the trials.
+    document = {name: getattr(trial, name) for name in _COLUMNS}
     for key in ("started_at", "finished_at"):
         document[key] = document[key].isoformat() if document[key] else None
     return document
+
+
+def _attempt(charge: ChargeRecord) -> dict[str, Any]:
+    return {
+        "number": charge.trial_number,
+        "attempt": charge.attempt,
+        "reason": charge.reason,
+        "charged_seconds": charge.charged_seconds,
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -10,15 +10,35 @@ from rich.table import Table
 from rich.text import Text
 
 from critical.budget import Budget, format_amount
+from critical.environment import aspects
+from critical.leasing import ORPHANED
 from critical.plan import Plan, expected_trials
-from critical.storage.records import ChargeRecord, LedgerRecord, StudySummary, TrialRecord
+from critical.storage.records import (
+    LeaseRecord,
+    LedgerRecord,
+    StudyRecord,
+    StudySummary,
+    TrialRecord,
+)
+
+_VERSIONS = ("python", "torch", "ray", "optuna")
 
 
-def plan_view(plan: Plan, name: str, budget: Budget) -> list[RenderableType]:
-    """Show the scales of a plan, and below them what else it decides."""
+def plan_view(
+    plan: Plan, name: str, budget: Budget, known: Mapping[str, int] | None = None
+) -> list[RenderableType]:
+    """Show the scales of a plan, and below them what else it decides.
+
+    Args:
+        plan: To be shown.
+        name: Of the study.
+        budget: Of the study.
+        known: How many trials each arm will have, where that is known, as of a repeat.
+    """
     table = Table(title=f"Plan of {name}, {budget}", title_justify="left")
-    expected = expected_trials(plan, budget)
-    for column in ("width", "depth", "heads", "tokens", "s a trial", "trials, about"):
+    expected = expected_trials(plan, budget) if known is None else known
+    trials = "trials, about" if known is None else "trials"
+    for column in ("width", "depth", "heads", "tokens", "s a trial", trials):
         table.add_column(column, justify="right")
     for arm in plan.arms:
         cost = "?" if arm.trial_cost is None else f"{arm.trial_cost:.1f}"
@@ -29,7 +49,7 @@ def plan_view(plan: Plan, name: str, budget: Budget) -> list[RenderableType]:
             str(scale.heads),
             f"{scale.tokens:,}",
             cost,
-            str(expected[arm.name] or "?"),
+            str(expected.get(arm.name) or "?"),
         )
     rates = ", ".join(f"{rate:g}" for rate in plan.ladder) or "the trial's own"
     where = "in this process" if plan.workers == 0 else f"{plan.workers} at once on {plan.device}"
@@ -51,7 +71,7 @@ def studies_table(studies: Sequence[StudySummary]) -> Table:
         spent = counts.spent if unit == "trials" else one.spent_seconds
         table.add_row(
             study.name,
-            study.state.value,
+            _state(study),
             format_amount(float(spent), unit),
             format_amount(study.budget_total, unit),
             str(counts.completed),
@@ -89,23 +109,29 @@ def trials_table(trials: Sequence[TrialRecord]) -> Table:
     return table
 
 
-def ledger_line(ledger: LedgerRecord, charges: Sequence[ChargeRecord]) -> str:
+def ledger_line(ledger: LedgerRecord) -> str:
     """Say in a line what was spent on what."""
     parts = ", ".join(
         f"{purpose} {seconds:.0f} s" for purpose, seconds in ledger.by_purpose.items()
     )
     return (
-        f"spent {ledger.spent_seconds:.0f} device-seconds in {len(charges)} charges ({parts}); "
+        f"spent {ledger.spent_seconds:.0f} device-seconds in {ledger.charges} charges ({parts}); "
         f"{ledger.held_seconds:.0f} held"
     )
 
 
-def failures(trials: Iterable[TrialRecord]) -> list[str]:
-    """Say why each trial that did not complete did not."""
+def environment_lines(leases: Sequence[LeaseRecord]) -> list[str]:
+    """Say under what the last driver ran, and how many there have been."""
+    if not leases or not leases[-1].environment:
+        return []
+    last = leases[-1]
+    found = aspects(last.environment)
+    versions = [f"{name} {found[name]}" for name in _VERSIONS if name in found]
+    drivers = f", the last of {len(leases)} drivers" if len(leases) > 1 else ""
+    device = found.get("devices", "an unknown device")
     return [
-        f"trial {t.number} (width {t.width}, γ {t.gamma:.3f}) {t.state.value}: {t.reason}"
-        for t in trials
-        if t.reason
+        f"ran with {', '.join(versions)}, at commit {found.get('commit', 'none')}",
+        f"on {device}, host {last.process.host}{drivers}",
     ]
 
 
@@ -174,6 +200,11 @@ def _matrices(matrices: Sequence[Mapping[str, Any]]) -> Table:
             f"{one['now']:.6f}",
         )
     return table
+
+
+def _state(study: StudyRecord) -> str:
+    # Of other reasons, which may be long, show tells.
+    return study.state.value + (f": {ORPHANED}" if study.reason == ORPHANED else "")
 
 
 def _number(value: float | None, form: str) -> str:

@@ -27,6 +27,11 @@ def thinned_trials(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     return [ordered[i] for i in _spread(len(ordered), MAX_TRIALS)]
 
 
+def drawn_trials(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the trials, at most ``MAX_TRIALS`` of each arm, whose curves are worth reading."""
+    return [trial for arm in arms_in(trials) for trial in _of_arm(trials, arm)]
+
+
 def thinned_curve(curve: Sequence[MeasurementRecord]) -> list[MeasurementRecord]:
     """Return at most ``MAX_POINTS`` measurements that a log–log plot can show, ends included."""
     shown = [m for m in curve if m.tokens > 0 and math.isfinite(m.loss) and m.loss > 0]

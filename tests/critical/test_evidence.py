@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from critical.evidence import curve_of, runs_of
-from critical.storage.records import MeasurementRecord, Role, TrialRecord, TrialState
+from critical.evidence import curve_of, curve_of_columns, runs_of
+from critical.objectives import Curve
+from critical.storage.records import CurveRecord, MeasurementRecord, Role, TrialRecord, TrialState
 
 
 def trial(number: int, state: TrialState = TrialState.COMPLETED, gamma: float = 0.7) -> TrialRecord:
@@ -96,3 +97,26 @@ def test_a_completed_trial_without_measurements_is_left_out_and_a_diverged_one_i
     """Divergence is a result without a curve; completion is not."""
     found = runs_of([trial(0), trial(1, TrialState.DIVERGED)], {}, 0.5)
     assert [one.diverged for one in found] == [True]
+
+
+def test_columns_become_the_same_curve() -> None:
+    """In token order; an accuracy that one measurement lacks is not known."""
+
+    def columns(rows: list[MeasurementRecord]) -> CurveRecord:
+        found = [
+            (one.tokens, one.loss, one.reasoning, one.extras.get("trained_accuracy", np.nan))
+            for one in rows
+        ]
+        return CurveRecord(*np.array(found, dtype=np.float64).T)
+
+    def same(one: Curve, other: Curve) -> None:
+        np.testing.assert_array_equal(one.tokens, other.tokens)
+        np.testing.assert_array_equal(one.loss, other.loss)
+        np.testing.assert_array_equal(one.reasoning, other.reasoning)
+        np.testing.assert_equal(one.trained_accuracy, other.trained_accuracy)
+
+    whole = [measured(n, 1 / n, trained_accuracy=n / 10) for n in (3, 1, 2)]
+    partly = [*whole, measured(4)]
+    same(curve_of_columns(columns(whole)), curve_of(whole))
+    same(curve_of_columns(columns(partly)), curve_of(partly))
+    same(curve_of_columns(None), curve_of([]))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 
+from critical.evidence import runs_of
 from critical.history import History
 from critical.plan import Arm, Plan
 from critical.storage.records import (
+    MeasurementRecord,
     NewStudy,
     NewTrial,
     Role,
@@ -227,3 +230,21 @@ def test_objectives_are_measured_against_the_reference_of_the_seed(history: Hist
     reasoning, octaves = history.objectives(trial.number, algorithmic=False)
     assert reasoning == pytest.approx(0.5)
     assert octaves == pytest.approx(1.0, abs=0.02)
+
+
+def test_many_curves_are_read_at_once_and_are_the_same(
+    history: History, store: Store, study: StudyRecord
+) -> None:
+    """A process that saw the trials and one that has just opened the study build the same runs."""
+    for number in range(60):
+        trial = history.begin(replace(REFERENCE, role=Role.SEARCH, gamma=0.5 + number / 100))
+        one = MeasurementRecord(50, 1 / (1 + number), 0.1 * 3, 1.0, {"trained_accuracy": 0.1 + 0.2})
+        curve = [replace(one, tokens=tokens) for tokens in (50, 100)][: number % 3]
+        store.add_measurements(trial.id, 0, curve)
+        state = TrialState.DIVERGED if number % 5 == 0 else TrialState.COMPLETED
+        history.end(trial.number, TrialOutcome(state, 1.0, None, 0.5, 0.0))
+    at_once = History(store, study, PLAN).runs()
+    ended = {trial.number: trial for trial in store.trials(study.id)}
+    curves = {number: store.trial_measurements(trial.id) for number, trial in ended.items()}
+    for found, expected in zip(at_once, runs_of([*ended.values()], curves, 0.5), strict=True):
+        np.testing.assert_equal(asdict(found), asdict(expected))

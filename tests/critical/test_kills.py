@@ -98,9 +98,11 @@ class Machine:
 
 def drive(prepared: Prepared, machine: Machine) -> None:
     """Do what a driver does, under its lease."""
-    with Store.open(prepared.options.storage) as store:
-        with holding(store, enter_study(store, prepared), {}):
-            run_in_process(open_search(store, prepared), machine.train)
+    with (
+        Store.open(prepared.options.storage) as store,
+        holding(store, enter_study(store, prepared), {}),
+    ):
+        run_in_process(open_search(store, prepared), machine.train)
 
 
 @pytest.fixture
@@ -182,7 +184,7 @@ def test_killed_while_it_goes_on_it_loses_nothing_either(
     check_nothing_lost: CheckNothingLost,
 ) -> None:
     """Again and again, at random: what mends must itself be mended."""
-    chance = random.Random(3)  # noqa: S311
+    chance = random.Random(3)
     for machine in islice(machines, TWICE):
         for most in (40, 20, 20):
             search_until_killed(machine, chance.randrange(most))

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from critical.errors import BudgetError, OptionError
-from critical.options import DEFAULT_STORAGE, SearchOptions, load_options, resolve_storage
+from critical.options import (
+    RepeatOptions,
+    SearchOptions,
+    load_request,
+)
+from critical.store_url import DEFAULT_STORAGE, resolve_storage
 
 BUDGET = {"budget": "20trials"}
+
+
+def load_options(
+    given: Mapping[str, Any], environment: Mapping[str, str], config: Path | None
+) -> SearchOptions:
+    """Load what asks for a search."""
+    request = load_request(given, environment, config)
+    assert isinstance(request, SearchOptions)
+    return request
 
 
 def toml(folder: Path, text: str) -> Path:
@@ -149,3 +165,39 @@ def test_unknown_names_are_refused_from_python_too() -> None:
     with pytest.raises(OptionError, match=r"'with' is no option"):
         load_options({**BUDGET, "with": 1}, {}, None)
     assert SearchOptions(budget="10cpu-min").seed == 0
+
+
+def test_a_repeat_takes_only_what_changes_no_trial(tmp_path: Path) -> None:
+    """Where and how its trials run may be given, in a file too; a budget need not be."""
+    config = toml(tmp_path, 'repeat = "demo"\nwork-dir = "elsewhere"\nretries = 0\n')
+    request = load_request({"workers": 1, "budget": None}, {"CRITICAL_STORAGE": "x"}, config)
+    assert isinstance(request, RepeatOptions)
+    assert request.repeat == "demo"
+    assert request.model_dump(include=request.model_fields_set - {"repeat"}) == {
+        "workers": 1, "work_dir": Path("elsewhere"), "retries": 0, "storage": "x",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "message"),
+    [
+        (
+            {"lr": "1e-3"},
+            "",
+            r"^--lr cannot be given with --repeat: a repeat has the options of 'd",
+        ),
+        ({"budget": "9trials"}, "", r"^--budget cannot be given with --repeat.*, so leave it out$"),
+        ({"slope_sd": 0.1}, "", r"^--slope-sd cannot be given with --repeat"),
+        ({}, "lr = 1e-3", r"^'lr' in .*critical.toml cannot be given with --repeat"),
+        ({}, "colour = 1", r"'colour' is no option of search"),
+        ({"workers": -1}, "", r"--workers -1 is not allowed"),
+        ({"study": "a b"}, "", r"--study 'a b' is not allowed"),
+        ({"repeat": 5}, "", r"--repeat 5 is not allowed"),
+    ],
+)
+def test_a_repeat_refuses_what_the_stored_search_decides(
+    tmp_path: Path, given: dict[str, object], text: str, message: str
+) -> None:
+    """The sentence names the option and where it stands."""
+    with pytest.raises(OptionError, match=message):
+        load_request({"repeat": "demo", **given}, {}, toml(tmp_path, text))

@@ -10,9 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 
+from critical import surrogate
 from critical.gaussian_process import Fit, draw, fit
-from critical.noisy_process import ALONE, Data
+from critical.noisy_process import ALONE, Data, Process
 from critical.objectives import Observation
 from critical.surrogate import Draws, Surrogate, draw_surfaces, fit_surrogate, inputs
 
@@ -164,6 +166,27 @@ def test_identical_observations_do_not_break_the_factorization() -> None:
     assert np.median(found, axis=0) == pytest.approx(np.full(GRID.size, 0.3), abs=0.01)
 
 
+def test_some_of_many_observations_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty of 200 cover every seed and γ, keep the baselines, and give nearly the same curve."""
+    reference = [
+        observation(0.5, seed, baseline=True, reference=True, log2_efficiency=0.0)
+        for seed in range(3)
+    ]
+    many = [*design(200, sd=0.05), *reference]
+    whole = drawn(fitted(many)).reasoning
+    monkeypatch.setattr(surrogate, "MOST", 30)
+    found = fitted(many)
+    data = found.reasoning.data
+    assert 30 <= data.values.size <= 33
+    assert set(data.group) == {0, 1, 2}
+    assert np.ptp(data.points) > 0.65
+    assert np.median(drawn(found).reasoning, axis=0) == pytest.approx(
+        np.median(whole, axis=0), abs=0.03
+    )
+    at = int(np.argmin(np.abs(GRID - 0.5)))
+    assert np.abs(drawn(found).log2_efficiency[:, at]).max() < 0.05
+
+
 def test_hyperparameters_are_kept_until_the_data_have_grown_by_a_tenth() -> None:
     """One run more keeps θ and reweights; ten more of forty find it anew."""
     all_runs, rng = design(50, sd=0.1), np.random.default_rng(0)
@@ -210,6 +233,25 @@ def process(noise: Callable[[np.random.Generator, int], np.ndarray]) -> Fit:
     level, group = np.zeros(80, dtype=np.int64), np.full(80, ALONE)
     data = Data(x[:, None], y, level, group, np.ones(80), np.array([[0.27, 0.35]]))
     return fit(data, rng, 8)
+
+
+def test_the_process_is_a_normal_density_and_knows_its_gradient() -> None:
+    """The value is the multivariate normal's, and the gradient its finite differences."""
+    rng = np.random.default_rng(4)
+    level, group = rng.integers(0, 2, 30), rng.integers(-1, 3, 30)
+    data = Data(
+        rng.uniform(0, 1, (30, 2)), rng.standard_normal(30), level, group,
+        rng.uniform(1, 9, 30), np.array([(0.3, 0.5), (1.6, 0.5)]),
+    )  # fmt: skip
+    process, weights = Process(data, 0.0, 1.0), rng.uniform(0.2, 1.2, 30)
+    theta = process.prior_mean + 0.3 * rng.standard_normal(6)
+    value, gradient = process.evaluate(theta, weights)
+    factor = process.factor(theta, torch.from_numpy(weights)).numpy()
+    density = multivariate_normal(np.zeros(30), factor @ factor.T).logpdf(data.values)
+    assert value == pytest.approx(-density - 15 * np.log(2 * np.pi), abs=1e-6)
+    steps = 1e-5 * np.eye(6)
+    ends = [[process.evaluate(theta + way * s, weights)[0] for s in steps] for way in (1, -1)]
+    assert gradient == pytest.approx((np.array(ends[0]) - ends[1]) / 2e-5, abs=1e-6)
 
 
 def test_noise_is_found_by_the_process() -> None:

@@ -1,18 +1,11 @@
-"""Stores to test: a SQLite file, and a PostgreSQL server of our own where one can be started."""
+"""Stores to test: a SQLite file and a PostgreSQL database, and records to put there."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from critical.storage.records import (
     Band,
@@ -27,69 +20,6 @@ from critical.storage.records import (
     TargetPosterior,
 )
 from critical.storage.store import Store
-
-SERVER_USERS = ("postgres", "nobody")
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """A server in a temporary folder, reached by its socket; yields a URL without a database."""
-    initdb, pg_ctl = _server_program("initdb"), _server_program("pg_ctl")
-    if initdb is None or pg_ctl is None:
-        pytest.skip("no PostgreSQL: initdb and pg_ctl are not installed")
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("no psycopg: pip install 'critical[postgres]'")
-    # Not pytest's own folder: a socket's path may have 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="critical-pg-"))
-    user = _server_user(folder)
-
-    def run(*command: str) -> None:
-        # Not captured: the server would inherit the pipe and keep it open.
-        with (folder / "log").open("w") as log:
-            done = subprocess.run([*user, *command], stdout=log, stderr=log, check=False)
-        if done.returncode:
-            pytest.skip(f"PostgreSQL does not start: {(folder / 'log').read_text()[-500:]}")
-
-    data = str(folder / "data")
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-    try:
-        run(initdb, "-D", data, "-A", "trust", "-U", "critical", "-E", "UTF8", "--no-sync")
-        run(pg_ctl, "-D", data, "-l", f"{folder}/server.log", "-o", options, "-w", "start")
-        yield f"postgresql+psycopg://critical@/{{database}}?host={folder}"
-        run(pg_ctl, "-D", data, "-m", "immediate", "-w", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _server_program(name: str) -> str | None:
-    """Find a program of the server, which Debian does not put on the PATH."""
-    packaged = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return shutil.which(name) or (str(packaged[-1]) if packaged else None)
-
-
-def _server_user(folder: Path) -> list[str]:
-    """Return what runs a command as a user whom PostgreSQL accepts: any but root."""
-    if os.geteuid() != 0:
-        return []
-    known = {entry.pw_name: entry for entry in pwd.getpwall()}
-    entry = next((known[name] for name in SERVER_USERS if name in known), None)
-    if entry is None or shutil.which("setpriv") is None:
-        pytest.skip("PostgreSQL refuses to run as root, and there is no other user to run it")
-    os.chown(folder, entry.pw_uid, entry.pw_gid)
-    ids = f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}"
-    return ["setpriv", *ids, "--clear-groups"]
-
-
-@pytest.fixture
-def postgresql_url(postgresql: str) -> Iterator[str]:
-    """The URL of an empty PostgreSQL database."""
-    admin = create_engine(postgresql.format(database="postgres"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text("CREATE DATABASE test"))
-    yield postgresql.format(database="test")
-    with admin.connect() as connection:
-        connection.execute(text("DROP DATABASE test WITH (FORCE)"))
-    admin.dispose()
 
 
 @pytest.fixture

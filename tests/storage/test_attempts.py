@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from critical.storage.errors import StoreError
@@ -9,6 +11,7 @@ from critical.storage.records import (
     MeasurementRecord,
     NewStudy,
     NewTrial,
+    Role,
     StudyRecord,
     TrialOutcome,
     TrialRecord,
@@ -116,3 +119,18 @@ def test_a_trial_that_outlasts_its_reservation_holds_what_it_has_used(
     assert store.ledger(study.id).held_seconds == 70.0
     store.add_measurements(trial.id, 1, [one], used_seconds=65.0)
     assert store.ledger(study.id).held_seconds == 70.0
+
+
+def test_what_has_a_reason_is_found_alone(
+    store: Store, study: StudyRecord, new_trial: NewTrial, trial: TrialRecord
+) -> None:
+    """Trials by their own, or by role; lines of the ledger by why the attempt ended early."""
+    other = store.add_trial(study.id, replace(new_trial, role=Role.CONFIRMATION))
+    store.interrupt_trial(trial.id, 12.5, DIED)
+    assert [t.number for t in store.trials(study.id, with_reason=True)] == [trial.number]
+    assert [t.number for t in store.trials(study.id, role=Role.CONFIRMATION)] == [other.number]
+    store.resume_trial(trial.id, 40.0)
+    assert store.trials(study.id, with_reason=True) == []
+    (lost,) = store.charges(study.id, with_reason=True)
+    assert (lost.trial_number, lost.attempt, lost.reason) == (trial.number, 0, DIED)
+    assert store.ledger(study.id).charges == len(store.charges(study.id)) == 3

@@ -57,6 +57,25 @@ def test_a_server_that_is_not_there_is_said_without_the_password() -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://user@127.0.0.1:1/base?password=a&s3cret=x", "a password with '&' for %26"),
+        ("postgresql://user@127.0.0.1:1/base?port=s3cret", r"options behind the '\?' that cannot"),
+        (
+            "postgresql://user@127.0.0.1:1/base?plugin=s3cret",
+            r"options behind the '\?' that cannot",
+        ),
+        (f"postgresql://user:s3cret@{'h' * 300}/base", "cannot be looked up: write its name"),
+    ],
+)
+def test_a_url_that_no_driver_takes_is_said_in_our_own_words(url: str, words: str) -> None:
+    """Theirs quote what they do not understand, and that may be a password's end."""
+    with pytest.raises(StoreError, match=words) as caught:
+        Store.open(url)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_missing_driver_is_answered_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL's driver is an extra; the message is the line that installs it."""
     monkeypatch.setitem(sys.modules, "psycopg", None)

@@ -19,12 +19,14 @@ from critical.storage.errors import (
     StudyNotFound,
     TrialNotFound,
 )
+from critical.storage.leases import LEASE_SECONDS
 from critical.storage.records import (
     MeasurementRecord,
     NewStudy,
     NewTrial,
     PosteriorRecord,
     PosteriorSummary,
+    Process,
     Role,
     StudyRecord,
     StudyState,
@@ -149,7 +151,7 @@ class TestStudies:
         new_trial: NewTrial,
         posterior: PosteriorRecord,
     ) -> None:
-        """Each study is listed with its own counts, spending and latest γ*, in four queries."""
+        """Each study is listed with its own counts, spending, latest γ* and lease, in five."""
         for number in range(10):
             study = store.create_study(replace(new_study, name=f"s{number}"))
             for _ in range(number):
@@ -158,14 +160,20 @@ class TestStudies:
             if number:
                 store.add_posterior(study.id, posterior, 5.0)
                 store.add_posterior(study.id, replace(posterior, target=None), 6.0)
+        holder = Process("host", "boot", 1, "2")
+        released, held = (store.acquire(listed.study.id, holder) for listed in store.studies()[3:5])
+        store.release(released)
         with _counted(store) as statements:
             listed = store.studies()
-        assert len(statements) == 4
+        assert len(statements) == 5
         assert [each.study.name for each in listed] == [f"s{n}" for n in range(10)]
         assert [each.counts.completed for each in listed] == list(range(10))
         assert [each.spent_seconds for each in listed] == [1.0 + 42.5 * n for n in range(10)]
         assert listed[0].latest is None
         assert listed[9].latest == PosteriorSummary(12, 5.0, 0.71, 0.62, 0.83, "resolved")
+        leases = {each.study.name: each.lease for each in listed if each.lease is not None}
+        assert {name: lease.id for name, lease in leases.items()} == {"s4": held.id}
+        assert 0 < leases["s4"].expires_in <= LEASE_SECONDS
 
 
 class TestTrials:

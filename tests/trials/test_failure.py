@@ -32,6 +32,32 @@ def test_a_message_of_several_lines_becomes_one() -> None:
     assert describe(ValueError("first\n   second")) == "ValueError: first second"
 
 
+def test_what_a_database_or_a_terminal_cannot_take_is_escaped() -> None:
+    """NUL, half a letter, and sequences that clear a screen or turn the direction of writing."""
+    found = describe(ValueError("a\0b\udc80c\x1b[2J\x9b2Jd\u202ee γ"))
+    assert found == r"ValueError: a\x00b\udc80c\x1b[2J\x9b2Jd\u202ee γ"
+    assert describe(ContractError("\x1b[2J")) == r"\x1b[2J"
+
+
+def test_a_long_message_is_cut() -> None:
+    """A tensor's text may be megabytes; the place still stands at the end."""
+    found = describe(raised(ValueError("1.0, " * 10**6)))
+    assert len(found) < 2100
+    assert "1.0, …" not in found
+    assert "… (test_failure.py, line " in found
+
+
+def test_an_exception_that_cannot_tell_its_message() -> None:
+    """Its type and place are told all the same."""
+
+    class Mute(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            raise KeyError("no")
+
+    found = describe(raised(Mute()))
+    assert found.startswith("Mute: (its message fails with KeyError) (test_failure.py, line ")
+
+
 @pytest.mark.parametrize("error", [AssertionError(), KeyboardInterrupt()])
 def test_an_exception_without_a_message(error: BaseException) -> None:
     """Its type alone stands before the place."""

@@ -40,7 +40,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
     def make(name: str, text: str) -> Path:
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
 
@@ -152,3 +152,19 @@ def test_an_import_that_fails(place: str, body: str, message: str, write: Write)
         parse_trainable(f"{place}:train")
     path.write_text(TRIAL)
     assert parse_trainable(f"{place}:train").name == "train"
+
+
+@pytest.mark.parametrize("place", ["beside_script", "package.inner"])
+def test_a_module_that_a_script_finds_is_found_by_its_workers(
+    place: str, write: Write, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., ProxyRun]
+) -> None:
+    """From beside the script, which is on no worker's path, rather than where the user is."""
+    folder = write("scripts/own_script.py", "").parent
+    write(f"scripts/{place.replace('.', '/')}.py", TRIAL)
+    path = list(sys.path)
+    monkeypatch.setattr(sys, "path", [str(folder), *path])
+    trainable = parse_trainable(f"{place}:train")
+    for name in {place, place.partition(".")[0]}:
+        del sys.modules[name]
+    monkeypatch.setattr(sys, "path", path)
+    assert next(trainable(tiny())).loss == 0.25

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 import torch
 
 from critical.cli.application import _status
+from critical.environment import environment
+from critical.leasing import holding, this_process
 from critical.search import Search
 from critical.storage.records import StudyState, TrialState
 from critical.storage.store import Store
@@ -297,3 +301,91 @@ def test_an_interrupted_search_says_how_to_go_on(
     assert (study["trials"]["completed"], study["trials"]["interrupted"]) == (1, 1)
     assert study["budget"] == {"unit": "trials", "total": 7, "spent": 1}
     assert study["gamma"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["--lr", "1e-3"],
+            "--lr cannot be given with --repeat: a repeat has the options of 'demo'",
+        ),
+        (["--budget", "9trials"], "--budget cannot be given with --repeat"),
+        (["--target", "config.json"], "--target cannot be given with --repeat"),
+        (["--seed", "0"], "--seed cannot be given with --repeat"),
+        (["--retries", "-1"], "--retries -1 is not allowed"),
+        (["--dry-run"], "there is no store at"),
+        (["--workers", "1", "--work-dir", "w", "--json"], "there is no store at"),
+    ],
+)
+def test_a_repeat_refuses_what_would_make_it_another_search(
+    run: Run, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    """In one sentence, before anything is written."""
+    refused(run("search", "--repeat", "demo", *arguments), words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_repeat_can_be_looked_at_first(run: Run, tmp_path: Path, finished: Search) -> None:
+    """Its plan is the original's, and what it would run is counted; nothing is stored."""
+    repeat = ("search", "--repeat", "default", "--storage", finished.history.store.url, "--dry-run")
+    shown = run(*repeat).out
+    assert "• runs the trials of 'default' again, each as it was" in shown
+    counts = Counter(t.width for t in finished.history.trials)
+    cells = [[cell.strip() for cell in line.split("│")] for line in shown.splitlines()]
+    assert {row[1]: row[6] for row in cells if len(row) > 6} == {
+        str(width): str(count) for width, count in counts.items()
+    }
+    document = json.loads(run(*repeat, "--json").out)
+    assert (document["study"], document["repeat"]) == (
+        "default-repeat",
+        {"of": "default", "trials": 60},
+    )
+    assert document["budget"] == {"unit": "trials", "total": 60}
+    assert len(document["plan"]["arms"]) == 3
+    assert list(tmp_path.iterdir()) == []
+    (listed,) = json.loads(run("studies", "--storage", finished.history.store.url, "--json").out)
+    assert listed["study"] == "default"
+
+
+@pytest.mark.usefixtures("without_posterior")
+def test_a_search_whose_driver_died_is_not_said_to_run(
+    run: Run, begin: Callable[..., Search]
+) -> None:
+    """By studies and show, for people and for programs."""
+    search = begin()
+    search.next()
+    store, study = search.history.store, search.history.study
+    with holding(store, study, {}):
+        assert "│ running " in run("studies").out
+        assert run("show", "s").out.startswith("s is running\n")
+    assert "│ interrupted: its driver died │" in run("studies").out
+    assert run("show", "s").out.startswith("s is interrupted: its driver died\n")
+    (listed,) = json.loads(run("studies", "--json").out)
+    shown = json.loads(run("show", "s", "--json").out)
+    for document in (listed, shown):
+        assert (document["state"], document["reason"]) == ("interrupted", "its driver died")
+
+
+def test_the_environment_of_every_driver_is_shown(run: Run, begin: Callable[..., Search]) -> None:
+    """The last one's in two lines; with --json each with its time and process, and the seeds."""
+    search = begin()
+    store, study = search.history.store, search.history.study
+    assert "ran with" not in run("show", "s").out
+    with holding(store, study, {"versions": {"python": "3.10.1"}}):
+        pass
+    described = environment()
+    with holding(store, study, described):
+        found = json.loads(run("show", "s", "--json").out)
+    first, last = found["environment"]
+    assert first["versions"] == {"python": "3.10.1"}
+    assert first["acquired_at"] <= first["released_at"] <= last["acquired_at"]
+    assert last["released_at"] is None
+    assert last["process"] == {"host": this_process().host, "pid": os.getpid()}
+    assert {name: last[name] for name in described} == described
+    assert found["options"]["given"]["seed"] == 0
+    assert found["plan"]["seeds"] == [0]
+    text = " ".join(run("show", "s").out.split())
+    versions = described["versions"]
+    assert f"ran with python {versions['python']}, torch {versions['torch']}, ray" in text
+    assert f"{described['devices'][0]}, host {last['process']['host']}, the last of 2" in text

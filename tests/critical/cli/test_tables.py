@@ -9,9 +9,9 @@ import pytest
 from rich.console import RenderableType
 
 from critical.budget import Budget
+from critical.cli.failures import failures
 from critical.cli.output import Output
 from critical.cli.tables import (
-    failures,
     ledger_line,
     plan_view,
     recommendation_view,
@@ -93,7 +93,7 @@ def test_trials_are_one_a_row(finished: Search, shown: Any) -> None:
 def test_the_ledger_is_one_line(finished: Search) -> None:
     """By purpose, with the number of charges and what is held."""
     store, study = finished.history.store, finished.history.study
-    line = ledger_line(store.ledger(study.id), store.charges(study.id))
+    line = ledger_line(store.ledger(study.id))
     assert line.startswith("spent ")
     assert "in 60 charges (confirmation" in line
     assert line.endswith("; 0 held")
