@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, MetaData, Table, func, insert, literal, select
 
 from critical.api import run_prepared
+from critical.opening import open_search
 from critical.options import SearchOptions
-from critical.preparation import Prepared, open_search, prepare_search
+from critical.preparation import Prepared, prepare_search
 from critical.storage.records import Role, StudyRecord, TrialRecord
 from critical.storage.schema import Base
 from critical.storage.store import Store

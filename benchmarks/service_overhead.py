@@ -28,11 +28,12 @@ from unittest.mock import patch
 
 import torch
 
-import critical.search
+import critical.belief
 from critical.driving import run_in_process
+from critical.opening import open_search
 from critical.options import SearchOptions
 from critical.posterior import infer
-from critical.preparation import open_search, prepare_search
+from critical.preparation import prepare_search
 from critical.search import Search
 from critical.storage.store import Store
 
@@ -118,7 +119,7 @@ def watch(search: Search, store: Store, clock: Clock) -> None:
     for method, _ in inspect.getmembers(type(store), inspect.isfunction):
         if not method.startswith("_"):
             clock.wrap(store, method, "store")
-    clock.wrap(critical.search, "infer", "posterior")
+    clock.wrap(critical.belief, "infer", "posterior")
 
 
 def header() -> str:
@@ -145,7 +146,7 @@ def measure(options: SearchOptions) -> list[Seconds]:
     prepared = prepare_search(options)
     clock = Clock()
     # Wrapped below, and put back in the end: a function of a module outlives this search.
-    with Store.open(options.storage) as store, patch("critical.search.infer", infer):
+    with Store.open(options.storage) as store, patch("critical.belief.infer", infer):
         search = open_search(store, prepared)
         watch(search, store, clock)
         run_in_process(search, prepared.trainable)

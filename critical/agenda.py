@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from critical.plan import Arm, Plan
-from critical.storage.records import OPEN, Role, TrialRecord, TrialState
+from critical.storage.records import OPEN, Role, ScalePosterior, TrialRecord, TrialState
 
 ATTEMPTS = 2
 """A reference or confirmation run that failed this often is given up."""
 CONFIRMATION_SEEDS = 1_000
 """Confirmation seeds start this far above the search's, so that they are fresh."""
+SAME_GAMMA = 1e-3
+CONFIRMED_WITHIN = 0.02
+"""A γ* this near to one that was confirmed needs no further confirmation."""
 
 _ENDED = (TrialState.COMPLETED, TrialState.DIVERGED)
 
@@ -110,6 +113,27 @@ def searched(trials: Sequence[TrialRecord], arm: Arm) -> int:
     return sum(trial.state is not TrialState.FAILED for trial in own)
 
 
+def choose_confirmation(
+    plan: Plan, now: Situation, scale: ScalePosterior
+) -> tuple[Confirmation, int] | None:
+    """Choose γ* and its learning rate of a scale to be confirmed, and the round of seeds.
+
+    What was confirmed already goes on where γ* has not moved; a γ* that is the reference's leaves
+    nothing to confirm.
+    """
+    name = f"w{scale.width}/{scale.settings}"
+    gamma = round(scale.gamma_star.median, 3)
+    if abs(gamma - plan.reference_gamma) < SAME_GAMMA:
+        return None
+    nearest = min(range(len(scale.gamma)), key=lambda index: abs(scale.gamma[index] - gamma))
+    rate = scale.learning_rate[nearest]
+    confirmed = _confirmed(plan, now.trials, name)
+    if confirmed and abs(confirmed[-1][0] - gamma) <= CONFIRMED_WITHIN:
+        gamma, rate = confirmed[-1]
+    round_ = confirmed.index((gamma, rate)) if (gamma, rate) in confirmed else len(confirmed)
+    return Confirmation(name, gamma, rate, now.best_rates.get(name)), round_
+
+
 def next_confirmation(
     plan: Plan, now: Situation, confirmation: Confirmation, round_: int
 ) -> Intent | Signal:
@@ -144,6 +168,18 @@ def ladder_ended(plan: Plan, arm: Arm, trials: Sequence[TrialRecord]) -> bool:
 def confirmation_cost(plan: Plan, costs: Mapping[str, float | None]) -> float:
     """Return what the confirmation pairs will cost, in the budget's unit."""
     return 2 * plan.pairs * (costs[plan.arms[-1].name] or 0.0)
+
+
+def _confirmed(
+    plan: Plan, trials: Sequence[TrialRecord], arm: str
+) -> list[tuple[float, float | None]]:
+    """Every (γ, learning rate) that an arm ran beside the reference to confirm it, in order."""
+    found: dict[tuple[float, float | None], None] = {}
+    for trial in trials:
+        confirms = trial.role is Role.CONFIRMATION and trial.arm == arm
+        if confirms and trial.gamma != plan.reference_gamma:
+            found[trial.gamma, trial.learning_rate] = None
+    return list(found)
 
 
 def _references(

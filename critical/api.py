@@ -16,13 +16,10 @@ from critical.environment import environment
 from critical.errors import Interruption, RunError
 from critical.folders import StudyFolder
 from critical.leasing import as_it_is, holding
+from critical.opening import enter_study, open_search
 from critical.options import load_request
-from critical.preparation import (
-    Prepared,
-    enter_study,
-    open_search,
-    plan_if_new,
-)
+from critical.planning import plan_if_new
+from critical.preparation import Prepared
 from critical.recommend import recommend
 from critical.repeating import prepare_request
 from critical.search import INTERRUPTED, Listener, Search

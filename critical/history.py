@@ -29,7 +29,8 @@ from critical.storage.records import (
 from critical.storage.store import Store
 from critical.trials.watch import Earlier, Watched
 
-_EVIDENCE = (TrialState.COMPLETED, TrialState.DIVERGED)
+EVIDENCE = (TrialState.COMPLETED, TrialState.DIVERGED)
+"""What the posterior is inferred from."""
 _FEW = 50
 """Curves that are read one by one; more of them are read all at once."""
 
@@ -140,7 +141,7 @@ class History:
 
     def runs(self) -> list[Run]:
         """Return the completed and diverged trials with their curves."""
-        return self._built(lambda trial: trial.state in _EVIDENCE)
+        return self._built(lambda trial: trial.state in EVIDENCE)
 
     def searched(self, arm: Arm) -> int:
         """Return how many search trials an arm has had; those that failed are had again."""
@@ -227,7 +228,7 @@ class History:
         gamma = self._plan.reference_gamma
         found = self._built(
             lambda trial: (
-                trial.state in _EVIDENCE
+                trial.state in EVIDENCE
                 and trial.arm == arm
                 and (trial.role is Role.REFERENCE or math.isclose(trial.gamma, gamma, abs_tol=1e-6))
             )

@@ -113,3 +113,9 @@ def _shown(name: str, value: Any) -> str:  # noqa: ANN401  # any JSON
     if isinstance(value, list):
         return name + " " + ",".join(f"{part:g}" for part in value)
     return f"another {name}" if value is None else f"{name.replace('_', ' ')} {value}"
+
+
+def repeated_by(study: StudyRecord) -> str | None:
+    """Return the name of the study that this one repeats, None where it is a search."""
+    found: str | None = study.options.get("repeats")
+    return found

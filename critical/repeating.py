@@ -16,10 +16,10 @@ from pathlib import Path
 
 from critical.budget import Budget
 from critical.errors import OptionError
-from critical.identity import check_repeatable
+from critical.identity import check_repeatable, repeated_by
 from critical.options import RepeatOptions, SearchOptions, check_options
 from critical.plan import Plan
-from critical.preparation import Prepared, prepare_search, repeated_by, resolve
+from critical.preparation import Prepared, prepare_search, resolve
 from critical.repetition import original_of
 from critical.storage.records import StudyRecord
 from critical.storage.store import Store

@@ -10,29 +10,24 @@ interrupts. The attempt is charged then, and the trial goes on under its own num
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from critical import agenda
 from critical.agenda import Confirmation, Intent, Signal, Situation
+from critical.belief import Belief
 from critical.errors import RunError
 from critical.folders import StudyFolder
 from critical.history import History
 from critical.objectives import LOG2_EFFICIENCY_LIMIT
 from critical.plan import Plan
-from critical.posterior import Inference, PosteriorSpec, infer
+from critical.posterior import PosteriorSpec
 from critical.proposals import Proposals
-from critical.retries import Retries
+from critical.retries import Retries, Setbacks
 from critical.storage.records import (
     NewTrial,
     PosteriorRecord,
-    Role,
-    ScalePosterior,
     TrialOutcome,
     TrialRecord,
     TrialState,
@@ -40,13 +35,7 @@ from critical.storage.records import (
 from critical.trials import ProxyRun
 from critical.trials.watch import NOTHING_EARLIER, Earlier, Watched
 
-FIRST_FAILURES = 3
-"""Failures in a row that end a search of which no trial has ended otherwise."""
 INTERRUPTED = "interrupted by the user"
-SAME_GAMMA = 1e-3
-_EVIDENCE = (TrialState.COMPLETED, TrialState.DIVERGED)
-CONFIRMED_WITHIN = 0.02
-"""A γ* this near to one that was confirmed needs no further confirmation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,33 +84,25 @@ class Search:
     ) -> None:
         self.history = history
         self.plan = plan
-        self.spec = spec
         self.folder = folder
         self.retries = retries or Retries()
-        self.posterior: PosteriorRecord | None = None
-        """What everything that has ended says of γ*; None before anything has."""
         self.stopping = False
         """Whether the user interrupts: nothing more is begun, and what runs is told to stop."""
-        self._inference: Inference | None = None
-        self._proposals = proposals
-        self._precision = precision
-        self._seed = seed
         self.listener: Listener | None = None
         self.schedule: Schedule | None = None
         """Says what to run next instead of the agenda, as for a repeat; no budget ends it."""
-        self._failures = 0
-        self._last_failure = ""
-        self._lost: dict[int, int] = {}
-        self._not_before: dict[int, float] = {}
+        self._proposals = proposals
+        self._precision = precision
+        self._setbacks = Setbacks(self.retries)
         self._confirmation: tuple[Confirmation, int] | None = None
         proposals.mend(history.trials)
         folder.tidy({trial.number for trial in history.interrupted})
-        self._take_up_posterior()
+        self.belief = Belief(history, spec, seed)
 
-    def widest_scale(self) -> ScalePosterior | None:
-        """Return the widest scale that learned, or the widest at all where none has."""
-        scales = self.posterior.scales if self.posterior is not None else ()
-        return max(scales, key=lambda scale: (scale.learned, scale.width), default=None)
+    @property
+    def posterior(self) -> PosteriorRecord | None:
+        """What everything that has ended says of γ*; None before anything has."""
+        return self.belief.posterior
 
     def next(self) -> Assignment | Signal:
         """Choose, enter and reserve the next trial, or say to wait or that nothing is left.
@@ -139,8 +120,8 @@ class Search:
         found = self._choose()
         if found is Signal.DONE and self.history.interrupted:
             return Signal.WAIT
-        if found is Signal.DONE and self._failures and self.posterior is None:
-            raise RunError(f"every trial has failed, the last with {self._last_failure}")
+        if found is Signal.DONE and self._setbacks.last and self.posterior is None:
+            raise RunError(f"every trial has failed, the last with {self._setbacks.last}")
         return self._start(found) if isinstance(found, Intent) else found
 
     @property
@@ -167,9 +148,8 @@ class Search:
             diverged: Whether its loss was not finite or had exploded.
         """
         self._end(number, self._result(number, device_seconds, diverged))
-        self._failures = 0
-        self._infer()
-        self._store_posterior()
+        self._setbacks.over()
+        self.belief.update()
         self._notify()
 
     def fail(self, number: int, device_seconds: float, reason: str, kind: str = "error") -> None:
@@ -191,11 +171,11 @@ class Search:
             self.retry(number, device_seconds, reason)
             return
         self._end(number, TrialOutcome(TrialState.FAILED, device_seconds, reason))
+        self._setbacks.fail(reason)
         self._notify()
-        self._failures += 1
-        self._last_failure = reason
-        if self._failures >= self._most_failures():
-            raise RunError(f"{self._failures} trials in a row have failed, the last with {reason}")
+        failed = self._setbacks.too_many(any_worked=bool(self.history.runs()))
+        if failed is not None:
+            raise RunError(f"{failed} trials in a row have failed, the last with {reason}")
 
     def interrupt(self, number: int, device_seconds: float, reason: str) -> None:
         """Settle an attempt that was told to stop; the trial goes on with the next driver.
@@ -206,7 +186,7 @@ class Search:
             reason: Why it stopped.
         """
         self.history.interrupt(number, device_seconds, reason)
-        self._not_before[number] = math.inf
+        self._setbacks.leave(number)
         self._notify()
 
     def retry(self, number: int, device_seconds: float, reason: str) -> None:
@@ -222,14 +202,12 @@ class Search:
         Raises:
             RunError: One trial after another has failed.
         """
-        lost = self._lost[number] = self._lost.get(number, 0) + 1
-        wait = self.retries.wait(lost)
-        if wait is None:
-            times = f", {lost} times" if lost > 1 else ""
+        given_up = self._setbacks.lose(number)
+        if given_up is not None:
+            times = f", {given_up} times" if given_up > 1 else ""
             self.fail(number, device_seconds, reason + times)
             return
         self.history.interrupt(number, device_seconds, reason)
-        self._not_before[number] = time.monotonic() + wait
         self._notify()
 
     def _end(self, number: int, outcome: TrialOutcome) -> TrialRecord:
@@ -240,9 +218,8 @@ class Search:
 
     def _go_on(self) -> Assignment | None:
         """Take up an interrupted trial whose time has come, if its rest can be paid."""
-        now = time.monotonic()
         for trial in self.history.interrupted:
-            if now < self._not_before.get(trial.number, 0.0):
+            if self._setbacks.waits(trial.number):
                 continue
             left = self.history.seconds_left(trial)
             if self._pays(left):
@@ -263,13 +240,10 @@ class Search:
             reason = "the loss was not finite or had exploded"
             floor = -LOG2_EFFICIENCY_LIMIT
             return TrialOutcome(TrialState.DIVERGED, device_seconds, reason, 0.0, floor)
-        reasoning, efficiency = self.history.objectives(number, algorithmic=self.spec.algorithmic)
+        reasoning, efficiency = self.history.objectives(
+            number, algorithmic=self.belief.spec.algorithmic
+        )
         return TrialOutcome(TrialState.COMPLETED, device_seconds, None, reasoning, efficiency)
-
-    def _most_failures(self) -> int:
-        if self.history.runs():
-            return self.retries.failures
-        return min(FIRST_FAILURES, self.retries.failures)
 
     def _choose(self) -> Intent | Signal:
         if self.schedule is not None:
@@ -288,7 +262,7 @@ class Search:
             remaining=self.history.remaining,
             costs={arm.name: self.history.cost(arm) for arm in self.plan.arms},
             best_rates=self.history.best_rates(),
-            enough=self._is_precise(),
+            enough=self.belief.is_precise(self._precision),
         )
 
     def _start(self, intent: Intent) -> Assignment:
@@ -332,84 +306,12 @@ class Search:
         return Assignment(trial.number, run, earlier, self.history.longest_wait(trial.arm))
 
     def _next_confirmation(self, now: Situation) -> Intent | Signal:
-        if self._confirmation is None and self.plan.pairs:
-            self._confirmation = self._choose_confirmation(now)
+        scale = self.belief.widest_scale()
+        if self._confirmation is None and self.plan.pairs and scale is not None:
+            self._confirmation = agenda.choose_confirmation(self.plan, now, scale)
         if self._confirmation is None:
             return Signal.DONE
         return agenda.next_confirmation(self.plan, now, *self._confirmation)
-
-    def _choose_confirmation(self, now: Situation) -> tuple[Confirmation, int] | None:
-        scale = self.widest_scale()
-        if scale is None:
-            return None
-        name = f"w{scale.width}/{scale.settings}"
-        gamma = round(scale.gamma_star.median, 3)
-        if abs(gamma - self.plan.reference_gamma) < SAME_GAMMA:
-            return None  # there is no difference to confirm
-        rate = scale.learning_rate[int(np.argmin(np.abs(np.array(scale.gamma) - gamma)))]
-        confirmed = self._confirmed(name)
-        if confirmed and abs(confirmed[-1][0] - gamma) <= CONFIRMED_WITHIN:
-            gamma, rate = confirmed[-1]
-        round_ = confirmed.index((gamma, rate)) if (gamma, rate) in confirmed else len(confirmed)
-        return Confirmation(name, gamma, rate, now.best_rates.get(name)), round_
-
-    def _confirmed(self, arm: str) -> list[tuple[float, float | None]]:
-        """Every (γ, learning rate) that an arm ran beside the reference to confirm it, in order."""
-        found: dict[tuple[float, float | None], None] = {}
-        for trial in self.history.trials:
-            confirms = trial.role is Role.CONFIRMATION and trial.arm == arm
-            if confirms and trial.gamma != self.plan.reference_gamma:
-                found[trial.gamma, trial.learning_rate] = None
-        return list(found)
-
-    def _infer(self) -> None:
-        runs = self.history.runs()
-        if runs:
-            rng = np.random.default_rng((self._seed, len(runs)))
-            self._inference = infer(runs, self.spec, rng, self._inference)
-            self.posterior = self._inference.record
-
-    def _store_posterior(self) -> None:
-        if self.posterior is not None:
-            history = self.history
-            spent = history.ledger.spent_seconds
-            history.store.add_posterior(history.study.id, self.posterior, spent)
-
-    def _take_up_posterior(self) -> None:
-        """Take the stored posterior if it says all, else infer and store it.
-
-        A driver may have died between a result and its posterior, and this one may assume another
-        slope.
-        """
-        store, study = self.history.store, self.history.study
-        latest = store.latest_posterior(study.id)
-        if latest is None or not self._says_all(latest):
-            self._infer()
-            self._store_posterior()
-        elif latest.slope_sd == self.spec.slope_sd:
-            self.posterior = latest
-        else:
-            self._infer()
-
-    def _says_all(self, latest: PosteriorRecord) -> bool:
-        store, study = self.history.store, self.history.study
-        ended = [t for t in self.history.trials if t.state in _EVIDENCE and t.finished_at]
-        completed = sum(t.state is TrialState.COMPLETED for t in ended)
-        inferred_at = store.inferred_at(study.id)
-        return (
-            latest.trials == completed
-            and inferred_at is not None
-            and all(
-                trial.finished_at is not None and trial.finished_at <= inferred_at
-                for trial in ended
-            )
-        )
-
-    def _is_precise(self) -> bool:
-        scale = self.widest_scale()
-        if self._precision is None or scale is None or not scale.learned:
-            return False
-        return scale.expected_loss < self._precision
 
     def _notify(self) -> None:
         if self.listener is not None:

@@ -88,7 +88,7 @@ def _headline(search: Search) -> GammaStar | None:
     posterior = search.posterior
     if posterior is not None and posterior.target is not None:
         return posterior.target.gamma_star
-    widest = search.widest_scale()
+    widest = search.belief.widest_scale()
     return None if widest is None else widest.gamma_star
 
 
@@ -98,7 +98,7 @@ def _strips(search: Search) -> Table:
     posterior = search.posterior
     if posterior is None:
         return table
-    interval = search.spec.interval
+    interval = search.belief.spec.interval
     for scale in posterior.scales:
         star = scale.gamma_star
         note = "" if scale.learned else "exploratory"

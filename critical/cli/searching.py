@@ -16,7 +16,8 @@ from critical.cli.tables import plan_view, recommendation_view
 from critical.comparison import sentences
 from critical.errors import Interruption
 from critical.options import RepeatOptions, SearchOptions
-from critical.preparation import Prepared, planned_search
+from critical.planning import planned_search
+from critical.preparation import Prepared
 from critical.repeating import prepare_request
 from critical.search import Listener, Search
 

@@ -129,8 +129,10 @@ def environment_lines(leases: Sequence[LeaseRecord]) -> list[str]:
     versions = [f"{name} {found[name]}" for name in _VERSIONS if name in found]
     drivers = f", the last of {len(leases)} drivers" if len(leases) > 1 else ""
     device = found.get("devices", "an unknown device")
+    commit = found.get("commit", "none")
+    where = "in no git repository" if commit == "none" else f"at commit {commit}"
     return [
-        f"ran with {', '.join(versions)}, at commit {found.get('commit', 'none')}",
+        f"ran with {', '.join(versions)}, {where}",
         f"on {device}, host {last.process.host}{drivers}",
     ]
 

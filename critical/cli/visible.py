@@ -20,7 +20,10 @@ _SHOWN = {**_PICTURES, **dict.fromkeys(_HIDDEN, 0xFFFD)}
 for _letter in _KEPT:
     del _SHOWN[ord(_letter)]
 _ESCAPED = {code: f"\\u{code:04x}" for code in (*_HIDDEN, 0x7F)}
-_PASSWORD = re.compile(r"(://[^\s/@:]*:)\S*@")
+_PASSWORDS = (
+    (re.compile(r"(://[^\s/@:]*:)\S*@"), r"\1***@"),
+    (re.compile(r"([?&\s]\w*pass\w*=)[^\s&)'\"]+", re.IGNORECASE), r"\1***"),
+)
 
 
 def visible(text: str) -> str:
@@ -30,7 +33,10 @@ def visible(text: str) -> str:
 
 def visible_line(text: str) -> str:
     """Return a text as one line, and without the password of a URL that somebody has typed."""
-    return _PASSWORD.sub(r"\1***@", visible(text).replace("\n", "\N{SYMBOL FOR NEWLINE}"))
+    line = visible(text).replace("\n", "\N{SYMBOL FOR NEWLINE}")
+    for pattern, hidden in _PASSWORDS:
+        line = pattern.sub(hidden, line)
+    return line
 
 
 def escaped_json(text: str) -> str:

@@ -112,9 +112,9 @@ def _named(root: int, name: str) -> Iterator[int]:
             words = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             continue
-        if (name == "worker" and words.startswith(b"ray::RayTrial")) or (
-            name == "raylet" and b"raylet/raylet" in words
-        ):
+        if (
+            name == "worker" and words.startswith((b"ray::RayTrial", b"ray::ResourceTrainable"))
+        ) or (name == "raylet" and b"raylet/raylet" in words):
             yield pid
 
 

@@ -102,6 +102,7 @@ def test_the_store_answers_what_was_asked(
     assert shown["recommendation"] == document
     assert shown["ledger"]["spent_seconds"] > 0
     assert shown["reasons"] == {}
+    assert shown["attempts"] == []
 
     rows = list(csv.DictReader(io.StringIO(ask("trials", NAME, "--csv"))))
     assert [int(row["number"]) for row in rows] == list(range(34))

@@ -18,7 +18,8 @@ from sqlalchemy import Connection, Engine, event
 
 from critical.driving import run_in_process
 from critical.leasing import holding
-from critical.preparation import Prepared, enter_study, open_search
+from critical.opening import enter_study, open_search
+from critical.preparation import Prepared
 from critical.storage.records import TrialState
 from critical.storage.store import Store
 from critical.trials import Interrupted, Measurement, ProxyRun, Trainable

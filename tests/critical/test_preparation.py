@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from critical.errors import BudgetError, CriticalError, OptionError
+from critical.opening import open_search
 from critical.plan import Arm, Plan
-from critical.preparation import Prepared, open_search, plan_if_new, plan_search
+from critical.planning import plan_if_new, plan_search
+from critical.preparation import Prepared
 from critical.search import Search
 from critical.storage.records import StudyState
 from critical.storage.store import Store

@@ -16,9 +16,11 @@ from critical.api import run_search
 from critical.comparison import compare
 from critical.driving import run_in_process
 from critical.errors import OptionError
+from critical.opening import enter_study, open_search
 from critical.options import RepeatOptions
 from critical.plan import Plan
-from critical.preparation import Prepared, enter_study, open_search, planned_search
+from critical.planning import planned_search
+from critical.preparation import Prepared
 from critical.repeating import prepare_repeat
 from critical.search import Assignment, Search
 from critical.storage.errors import StudyNotFound

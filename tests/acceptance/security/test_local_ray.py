@@ -16,7 +16,7 @@ import pytest
 JOIN = """
 import os, sys, ray
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-print(ray.get(ray.remote(lambda: "joined").remote()))
+print(ray.get(ray.remote(num_cpus=0)(lambda: "joined").remote()))
 """
 
 

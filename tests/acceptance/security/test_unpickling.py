@@ -16,7 +16,7 @@ import pytest
 Command = tuple[Path, tuple[str, ...]]
 Audited = Callable[[list[Command]], list[object]]
 BUILT_IN = (
-    "search", "--budget", "6trials", "--widths", "16", "--tokens", "6000", "--batch", "128",
+    "search", "--budget", "6trials", "--widths", "8", "--tokens", "2000", "--batch", "64",
     "--lr", "2e-3", "--mixture", "reasoning=0.5,memory=0.5", "--workers", "0",
     "--sampler", "random",
 )  # fmt: skip
@@ -107,10 +107,10 @@ def test_nothing_is_unpickled_when_a_search_goes_on(
         folder = tmp_path / table
         folder.mkdir()
         shutil.copy(whole / "critical.db", folder)
-        _plant(folder / "critical.db", table, evil)
-        named = (("show", "default"), ("trials", "default"), ("recommend", "default"))
-        commands += [(folder, ("studies",)), *((folder, each) for each in named)]
-        commands += [(folder, ("report", "default")), (folder, BUILT_IN)]
+        if _plant(folder / "critical.db", table, evil):
+            reads = (("show", "default"), ("report", "default"), BUILT_IN)
+            commands += [(folder, each) for each in reads]
+    assert len(commands) > 20
     ended = audited(commands)
     assert 0 in ended
     assert set(ended) != {0}
@@ -126,11 +126,14 @@ def _tables(file: Path) -> list[str]:
     return [name for (name,) in found]
 
 
-def _plant(file: Path, table: str, content: bytes) -> None:
-    """Put a pickle into every column of a table that does not hold numbers, names or times."""
+def _plant(file: Path, table: str, content: bytes) -> int:
+    """Put a pickle into every column of a table that holds text or JSON; return how many are."""
+    planted = 0
     with sqlite3.connect(file) as database:
         columns = database.execute(f"PRAGMA table_info({table})").fetchall()
         for _, column, kind, *_ in columns:
             if kind.upper() in ("JSON", "TEXT", "BLOB") or column.endswith("_json"):
-                database.execute(f"UPDATE {table} SET {column} = ?", (content,))
+                cursor = database.execute(f"UPDATE {table} SET {column} = ?", (content,))
+                planted += cursor.rowcount
     database.close()
+    return planted

@@ -65,9 +65,9 @@ def test_a_message_is_one_line_without_a_password(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A URL may stand where it was typed by mistake; a path with the same signs is left."""
-    say(f"no such command postgresql://user:s3@cret@host/base\n{HOSTILE}")
+    say(f"no such command postgresql://user:s3@cret@host/base?password=s3cret&x=1\n{HOSTILE}")
     err = capsys.readouterr().err
-    assert "postgresql://user:***@host/base" in err
+    assert "postgresql://user:***@host/base?password=***&x=1" in err
     assert _obeyed(err) == ["\n"]
     for text in ("sqlite:////home/me@here/x:y.db", "http://127.0.0.1:80/  (Ctrl-C stops)"):
         say(text)

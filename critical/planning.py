@@ -1,0 +1,142 @@
+"""The plan of what was prepared: a new one, timed on this machine, or a stored one that grows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from critical.budget import format_amount
+from critical.errors import OptionError
+from critical.identity import check_identity, repeated_by
+from critical.plan import Plan, Request, extended, make_plan
+from critical.preparation import Prepared
+from critical.repetition import Original
+from critical.storage.errors import StoreNotFound
+from critical.storage.records import StudyRecord
+from critical.storage.store import Store
+from critical.trials import ProxyRun, Scale
+from critical.trials.training import TrainingRecipe
+
+
+def plan_search(prepared: Prepared) -> tuple[Plan, float]:
+    """Plan a new search, timing the built-in trial for a few steps at each scale considered.
+
+    A repeat has its original's plan: nothing is timed or planned.
+
+    Returns:
+        The plan, and the device-seconds that timing took.
+
+    Raises:
+        BudgetError: The budget is under the minimum.
+    """
+    if prepared.original is not None:
+        return _repeated_plan(prepared.original), 0.0
+    options = prepared.options
+    request = Request(
+        budget=prepared.budget,
+        target=prepared.target,
+        widths=options.widths,
+        ladder=options.lr,
+        tokens=options.tokens,
+        seed=options.seed,
+        reference_gamma=prepared.reference_gamma,
+        device=prepared.device,
+        workers=prepared.workers,
+        own_trainable=options.trainable is not None,
+    )
+    if not isinstance(prepared.trainable, TrainingRecipe):
+        return make_plan(request, None), 0.0
+    timer = _Timer(prepared.trainable, prepared.reference_gamma, prepared.device)
+    plan = make_plan(request, timer)
+    return plan, timer.spent_seconds
+
+
+def plan_if_new(prepared: Prepared) -> tuple[Plan, float] | None:
+    """Plan the search before anything is written; None where its study is in the store already.
+
+    Raises:
+        BudgetError: The budget is under the minimum.
+        StoreError: The store cannot be used.
+    """
+    try:
+        with Store.open(prepared.options.storage, create=False) as store:
+            if store.find_study(prepared.name) is not None:
+                return None
+    except StoreNotFound:
+        pass
+    return plan_search(prepared)
+
+
+def planned_search(prepared: Prepared) -> Plan:
+    """Return what a search would do, and write nothing: a new plan, or that of the study there is.
+
+    Raises:
+        CriticalError: As ``plan_search`` and ``open_search``.
+    """
+    made = plan_if_new(prepared)
+    if made is not None:
+        return made[0]
+    with Store.open(prepared.options.storage, create=False) as store:
+        study = store.study(prepared.name)
+        check_study(study, prepared, store.place)
+        plan = plan_within(study, prepared)
+    return replace(plan, workers=prepared.workers, device=prepared.device)
+
+
+def plan_within(study: StudyRecord, prepared: Prepared) -> Plan:
+    """Return a study's plan under a budget that may have grown."""
+    budget = prepared.budget
+    if budget.amount < study.budget_total:
+        had = format_amount(study.budget_total, study.budget_unit)
+        raise OptionError(
+            f"study {study.name!r} has a budget of {had} already: give that or more, "
+            "or another name with --study"
+        )
+    plan = Plan.from_document(study.plan)
+    if budget.amount == study.budget_total:
+        return plan
+    original = prepared.original
+    return extended(plan, budget) if original is None else _repeated_plan(original)
+
+
+def check_study(study: StudyRecord, prepared: Prepared, place: str) -> None:
+    """Refuse to go on with another study than is asked for."""
+    wanted = None if prepared.original is None else prepared.original.study.name
+    stored = repeated_by(study)
+    if stored != wanted and wanted is not None:
+        raise OptionError(
+            f"study {study.name!r} in {place} is no repeat of {wanted!r}: name another with --study"
+        )
+    if stored != wanted:
+        raise OptionError(
+            f"study {study.name!r} in {place} repeats {stored!r}: write --repeat {stored} to go "
+            "on with it, or another name with --study"
+        )
+    check_identity(study, prepared.identity, place)
+
+
+def _repeated_plan(original: Original) -> Plan:
+    plan = Plan.from_document(original.study.plan)
+    note = (
+        f"runs the trials of {original.study.name!r} again, each as it was; the budget is that "
+        "study's and ends nothing"
+    )
+    return replace(plan, notes=(*plan.notes, note))
+
+
+class _Timer:
+    """Times the built-in trial at a scale, once, and adds up what that took."""
+
+    def __init__(self, recipe: TrainingRecipe, gamma: float, device: str) -> None:
+        self._recipe, self._gamma, self._device = recipe, gamma, device
+        self._found: dict[Scale, float] = {}
+        self.spent_seconds = 0.0
+
+    def __call__(self, scale: Scale) -> float:
+        from critical.trials.timing import trial_seconds
+
+        if scale not in self._found:
+            run = ProxyRun(self._gamma, None, scale, seed=0, device=self._device)
+            timing = trial_seconds(self._recipe, run)
+            self._found[scale] = timing.trial_seconds
+            self.spent_seconds += timing.spent_seconds
+        return self._found[scale]
