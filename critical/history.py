@@ -11,12 +11,12 @@ import numpy as np
 from critical.agenda import ladder_ended, searched
 from critical.budget import Budget
 from critical.evidence import TRAINED_ACCURACY, curve_of_columns, run_of, runs_of
-from critical.leasing import ORPHANED
 from critical.objectives import Run, best_references, observe, solved_loss
 from critical.plan import Arm, Plan
 from critical.storage.records import (
     COUNTED,
     OPEN,
+    ORPHANED,
     LedgerRecord,
     MeasurementRecord,
     NewTrial,

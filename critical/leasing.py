@@ -7,17 +7,14 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from critical.storage.errors import LeaseLost, StoreError
 from critical.storage.leases import LEASE_SECONDS
-from critical.storage.records import LeaseRecord, Process, StudyRecord, StudyState
+from critical.storage.records import LeaseRecord, Process, StudyRecord, as_held
 from critical.storage.store import Store
 
-ORPHANED = "its driver died"
-"""Why a study is interrupted, and its trials, of which a driver had no time to say so."""
 BEATS = 4
 """Renewals within the time that a lease lasts: some may fail, as on a database that is locked."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -41,24 +38,10 @@ def is_gone(process: Process) -> bool:
     return _started(process.pid) != process.started
 
 
-def state_of(study: StudyRecord, lease: LeaseRecord | None) -> tuple[StudyState, str | None]:
-    """Return what a study is doing and why: one that was left running is interrupted.
-
-    Args:
-        study: As it is stored.
-        lease: The one that holds it, if any does.
-    """
-    if study.state is not StudyState.RUNNING:
-        return study.state, study.reason
-    if lease is None or lease.expires_in <= 0 or is_gone(lease.process):
-        return StudyState.INTERRUPTED, ORPHANED
-    return study.state, study.reason
-
-
 def as_it_is(study: StudyRecord, lease: LeaseRecord | None) -> StudyRecord:
-    """Return a study with the state that it is in, see ``state_of``."""
-    state, reason = state_of(study, lease)
-    return replace(study, state=state, reason=reason)
+    """Return a study with the state that it is in: one whose driver is gone is interrupted."""
+    held = None if lease is None or is_gone(lease.process) else lease
+    return as_held(study, held)
 
 
 @contextmanager

@@ -14,7 +14,9 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,11 +85,21 @@ def _started(**options: Any) -> Iterator[None]:  # noqa: ANN401 - Ray's own
             """Say what Ray asks before it adds the folders of the script and of the user."""
             return True
 
-    ray.init(**options, job_config=OwnPath(), log_to_driver=False, logging_level=logging.ERROR)
+    with _keeping_sigterm():
+        ray.init(**options, job_config=OwnPath(), log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Put back who handles SIGTERM: Ray would end the driver at once, and at length."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _forget_token() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
@@ -21,7 +22,7 @@ from critical.dashboards.pages.document import Frame, failure, plotly_source, po
 from critical.dashboards.pages.studies import studies_page, study_address
 from critical.dashboards.wsgi import Answer, answer, sentence
 from critical.storage.errors import StoreError, StudyNotFound
-from critical.storage.records import StudySummary
+from critical.storage.records import StudySummary, as_held
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -110,8 +111,10 @@ class App:
     def _version(self, name: str) -> str:
         """Return what changes when a study's page would: its state, spend, counts and posterior."""
         summary = self._summary(name)
+        shown = as_held(summary.study, summary.lease)
         advice = self._store.latest_recommendation(summary.study.id)
-        told = repr((summary, advice and advice.created_at))
+        # Not the lease itself: the time that it has left changes always.
+        told = repr((replace(summary, study=shown, lease=None), advice and advice.created_at))
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def _summary(self, name: str) -> StudySummary:

@@ -18,6 +18,7 @@ from critical.storage.records import (
     TrialCounts,
     TrialRecord,
     TrialState,
+    as_held,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def gather(store: Store, name: str) -> ReportData:
     """Read everything about a study. Raises StudyNotFound where there is none of that name."""
     from critical.dashboards.figures.training import drawn_trials  # Plotly takes long to import
 
-    study = store.study(name)
+    found = store.study(name)
+    study = as_held(found, store.lease(found.id))
     trials = store.trials(study.id)
     return ReportData(
         study=study,

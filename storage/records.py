@@ -7,7 +7,7 @@ efficiency is log₂ ρ, octaves; reasoning R is in [0, 1].
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -228,6 +228,22 @@ class LeaseRecord:
     released_at: datetime | None
     environment: Document
     """Versions, devices, commit: under what this driver ran its trials."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it keeps other drivers out: it is neither released nor expired."""
+        return self.released_at is None and self.expires_in > 0
+
+
+ORPHANED = "its driver died"
+"""Why a study is interrupted, and its trials, where their driver had no time to say so."""
+
+
+def as_held(study: StudyRecord, lease: LeaseRecord | None) -> StudyRecord:
+    """Return a study as it is to be shown: one that no lease holds any more does not run."""
+    if study.state is not StudyState.RUNNING or (lease is not None and lease.holds):
+        return study
+    return replace(study, state=StudyState.INTERRUPTED, reason=ORPHANED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from critical.budget import Budget, format_amount
 from critical.environment import aspects
-from critical.leasing import ORPHANED
 from critical.plan import Plan, expected_trials
 from critical.storage.records import (
+    ORPHANED,
     LeaseRecord,
     LedgerRecord,
     StudyRecord,

@@ -9,7 +9,7 @@ from critical.dashboards import units
 from critical.dashboards.markup import Child, tag
 from critical.dashboards.pages.document import Frame, document
 from critical.dashboards.pages.tables import table
-from critical.storage.records import StudySummary
+from critical.storage.records import StudySummary, as_held
 
 
 def study_address(name: str) -> str:
@@ -35,7 +35,7 @@ def studies_page(summaries: Sequence[StudySummary], frame: Frame) -> str:
 
 
 def _row(summary: StudySummary) -> list[Child]:
-    study, latest = summary.study, summary.latest
+    study, latest = as_held(summary.study, summary.lease), summary.latest
     unit = units.device_time(study.budget_unit, summary.spent_seconds)
     return [
         tag("a", study.name, href=study_address(study.name)),

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from critical.leasing import holding, is_gone, state_of, this_process
+from critical.leasing import as_it_is, holding, is_gone, this_process
 from critical.search import Search
-from critical.storage.records import Process, StudyRecord, StudyState
+from critical.storage.records import LeaseRecord, Process, StudyRecord, StudyState
 from critical.storage.store import Store
 
 DIED = (StudyState.INTERRUPTED, "its driver died")
@@ -22,6 +22,12 @@ RUNNING = (StudyState.RUNNING, None)
 def study(begin: Callable[..., Search]) -> StudyRecord:
     """A study in the store, running."""
     return begin().history.study
+
+
+def state_of(study: StudyRecord, lease: LeaseRecord | None) -> tuple[StudyState, str | None]:
+    """What a study is shown to be doing, and why."""
+    shown = as_it_is(study, lease)
+    return shown.state, shown.reason
 
 
 def another_process() -> tuple[subprocess.Popen[bytes], Process]:
