@@ -13,14 +13,14 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from critical.private_folder import private_folder
 
 SECRET_VARIABLES = ("CRITICAL_STORAGE",)
 """May hold a password. The driver alone writes to the store, and Ray's processes inherit all."""
@@ -46,13 +46,18 @@ def ray_processes(workers: int, address: str | None) -> Iterator[None]:
                 yield
             return
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        # Not within the work directory: a socket's path may have 107 characters only.
-        folder = tempfile.mkdtemp(prefix="critical-ray-", dir=os.environ.get("RAY_TMPDIR"))
-        local = {"address": "local", "num_cpus": workers, "include_dashboard": False}
-        # Ray lets everybody write to the folder that it is given, but not to the one around it.
-        with _environment(withheld | token), _started(**local, _temp_dir=f"{folder}/ray"):
+        with (
+            private_folder() as folder,
+            _environment(withheld | token),
+            _started(
+                address="local",
+                num_cpus=workers,
+                include_dashboard=False,
+                # Ray lets everybody write to the folder that it is given, not to the one around.
+                _temp_dir=str(folder / "ray"),
+            ),
+        ):
             yield
-        shutil.rmtree(folder, ignore_errors=True)  # after an error its logs may say more
     finally:
         _forget_token()
 
