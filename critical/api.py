@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,9 @@ def run_prepared(prepared: Prepared, watch: Watch | None = None) -> dict[str, An
         with Store.open(prepared.options.storage) as store:
             study = enter_study(store, prepared, planned)
             with holding(store, study, environment()):
-                search = open_search(store, prepared)
-                _run(search, prepared, watch or _nobody)
-                return _concluded(search, prepared)
+                with closing(open_search(store, prepared)) as search:
+                    _run(search, prepared, watch or _nobody)
+                    return _concluded(search, prepared)
 
 
 def _run(search: Search, prepared: Prepared, watch: Watch) -> None:

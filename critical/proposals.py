@@ -89,6 +89,11 @@ class Proposals:
             }
         self._recent = {arm.name: self._shown(()) for arm in plan.arms}
 
+    def close(self) -> None:
+        """Close Optuna's connections to the database."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
     def propose(self, arm: Arm, search_trials: int) -> Proposal:
         """Ask for γ and learning rate; the first few of an arm come from a fixed design.
 

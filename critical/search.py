@@ -135,6 +135,10 @@ class Search:
         for trial in self.history.running:
             self.folder.stop(trial.number)
 
+    def close(self) -> None:
+        """Close what the search has opened; its history's store belongs to who opened it."""
+        self._proposals.close()
+
     def record(self, number: int, watched: Watched) -> None:
         """Store a measurement of a running trial."""
         self.history.measure(number, watched)

@@ -264,6 +264,7 @@ def test_through_ray_nothing_but_the_document_is_printed(
     assert document.keys() >= KEYS
     assert document["trials"] == {
         "completed": 30, "stopped": 0, "diverged": 0, "failed": 0, "running": 0,
+        "interrupted": 0,
     }  # fmt: skip
     assert "Traceback" not in done.stderr
     rows = json.loads(cli("trials", "default", "--json", cwd=tmp_path).stdout)
