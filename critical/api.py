@@ -87,10 +87,12 @@ def run_prepared(prepared: Prepared, watch: Watch | None = None) -> dict[str, An
         planned = plan_if_new(prepared)
         with Store.open(prepared.options.storage) as store:
             study = enter_study(store, prepared, planned)
-            with holding(store, study, environment()):
-                with closing(open_search(store, prepared)) as search:
-                    _run(search, prepared, watch or _nobody)
-                    return _concluded(search, prepared)
+            with (
+                holding(store, study, environment()),
+                closing(open_search(store, prepared)) as search,
+            ):
+                _run(search, prepared, watch or _nobody)
+                return _concluded(search, prepared)
 
 
 def _run(search: Search, prepared: Prepared, watch: Watch) -> None:
