@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from critical.plan import Arm, Plan
-from critical.storage.records import OPEN, Role, ScalePosterior, TrialRecord, TrialState
+from critical.storage.records import EVIDENCE, OPEN, Role, ScalePosterior, TrialRecord, TrialState
 
 ATTEMPTS = 2
 """A reference or confirmation run that failed this often is given up."""
@@ -20,8 +20,6 @@ CONFIRMATION_SEEDS = 1_000
 SAME_GAMMA = 1e-3
 CONFIRMED_WITHIN = 0.02
 """A γ* this near to one that was confirmed needs no further confirmation."""
-
-_ENDED = (TrialState.COMPLETED, TrialState.DIVERGED)
 
 
 class Signal(Enum):
@@ -159,7 +157,7 @@ def next_confirmation(
 def ladder_ended(plan: Plan, arm: Arm, trials: Sequence[TrialRecord]) -> bool:
     """Whether the reference has run, or been given up, at every rung for the first seed."""
     return all(
-        any(t.state in _ENDED for t in found) or _given_up(found)
+        any(t.state in EVIDENCE for t in found) or _given_up(found)
         for rate in plan.rungs
         for found in [_matching(trials, arm, Role.REFERENCE, plan.seeds[0], rate)]
     )
@@ -209,7 +207,7 @@ def _matching(
 
 
 def _due(found: Sequence[TrialRecord]) -> bool:
-    busy = any(t.state in OPEN or t.state in _ENDED for t in found)
+    busy = any(t.state in OPEN or t.state in EVIDENCE for t in found)
     return not busy and not _given_up(found)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from critical.history import EVIDENCE, History
+from critical.history import History
 from critical.posterior import Inference, PosteriorSpec, infer
-from critical.storage.records import PosteriorRecord, ScalePosterior, TrialState
+from critical.storage.records import EVIDENCE, PosteriorRecord, ScalePosterior, TrialState
 
 
 class Belief:

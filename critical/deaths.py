@@ -75,7 +75,7 @@ def cause_of_death(text: str) -> str:
     """Say in a few words what Ray says at length."""
     if any(words in text for words in _KILLED_FOR_MEMORY):
         return "its worker process was killed for want of memory"
-    if "node" in text and "died" in text and "actor's node" in text:
+    if "died" in text and "actor's node" in text:
         return "the machine of its worker died"
     return "its worker process died"
 

@@ -7,11 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from critical.objectives import Curve, Run
-from critical.storage.records import CurveRecord, MeasurementRecord, Role, TrialRecord, TrialState
+from critical.storage.records import (
+    EVIDENCE,
+    CurveRecord,
+    MeasurementRecord,
+    Role,
+    TrialRecord,
+    TrialState,
+)
 
 TRAINED_ACCURACY = "trained_accuracy"
 """The one extra that is evidence."""
-_FINISHED = (TrialState.COMPLETED, TrialState.DIVERGED)
 _SAME_GAMMA = 1e-9
 
 
@@ -73,19 +79,24 @@ def runs_of(
     return [run for run in found if run is not None]
 
 
+def is_reference(trial: TrialRecord, reference_gamma: float) -> bool:
+    """Whether a trial counts as a reference: by its role, or by its γ."""
+    at_reference = abs(trial.gamma - reference_gamma) < _SAME_GAMMA
+    return trial.role is Role.REFERENCE or at_reference
+
+
 def run_of(trial: TrialRecord, curve: Curve, reference_gamma: float) -> Run | None:
     """Return what one trial is to the posterior, as ``runs_of`` does; None where it is nothing."""
     diverged = trial.state is TrialState.DIVERGED or not _finite(curve)
-    if trial.state not in _FINISHED or not (diverged or curve.tokens.size):
+    if trial.state not in EVIDENCE or not (diverged or curve.tokens.size):
         return None
-    at_reference = abs(trial.gamma - reference_gamma) < _SAME_GAMMA
     return Run(
         gamma=trial.gamma,
         learning_rate=trial.learning_rate,
         width=trial.width,
         settings=trial.settings,
         seed=trial.seed,
-        reference=trial.role is Role.REFERENCE or at_reference,
+        reference=is_reference(trial, reference_gamma),
         curve=curve,
         diverged=diverged,
     )

@@ -10,17 +10,23 @@ import numpy as np
 
 from critical.agenda import ladder_ended, searched
 from critical.budget import Budget
-from critical.evidence import TRAINED_ACCURACY, curve_of_columns, run_of, runs_of
+from critical.evidence import (
+    TRAINED_ACCURACY,
+    curve_of,
+    curve_of_columns,
+    is_reference,
+    run_of,
+)
 from critical.objectives import Run, best_references, observe, solved_loss
 from critical.plan import Arm, Plan
 from critical.storage.records import (
     COUNTED,
+    EVIDENCE,
     OPEN,
     ORPHANED,
     LedgerRecord,
     MeasurementRecord,
     NewTrial,
-    Role,
     StudyRecord,
     TrialOutcome,
     TrialRecord,
@@ -29,8 +35,6 @@ from critical.storage.records import (
 from critical.storage.store import Store
 from critical.trials.watch import Earlier, Watched
 
-EVIDENCE = (TrialState.COMPLETED, TrialState.DIVERGED)
-"""What the posterior is inferred from."""
 _FEW = 50
 """Curves that are read one by one; more of them are read all at once."""
 
@@ -153,7 +157,8 @@ class History:
         Where no reference has finished yet log₂ ρ is 0; the posterior recomputes both.
         """
         trial = replace(self._trials[number], state=TrialState.COMPLETED)
-        (run,) = self._run_of(trial)
+        run = self._run_of(trial)
+        assert run is not None  # what ran to its end has been measured
         runs = [*self._references(trial.arm), run]
         observations = observe(runs, solved_loss(runs) if algorithmic else None)
         if observations:
@@ -226,14 +231,11 @@ class History:
     def _references(self, arm: str) -> list[Run]:
         """The runs of an arm that may be references, by role or by γ."""
         gamma = self._plan.reference_gamma
-        found = self._built(
+        return self._built(
             lambda trial: (
-                trial.state in EVIDENCE
-                and trial.arm == arm
-                and (trial.role is Role.REFERENCE or math.isclose(trial.gamma, gamma, abs_tol=1e-6))
+                trial.state in EVIDENCE and trial.arm == arm and is_reference(trial, gamma)
             )
         )
-        return [run for run in found if run.reference]
 
     def _built(self, wanted: Callable[[TrialRecord], bool]) -> list[Run]:
         trials = [trial for trial in self._trials.values() if wanted(trial)]
@@ -251,12 +253,12 @@ class History:
                 self._runs[trial.number] = run_of(trial, curve, self._plan.reference_gamma)
             trials = [trial for trial in trials if trial.number in self._curves]
         for trial in trials:
-            self._runs[trial.number] = next(iter(self._run_of(trial)), None)
+            self._runs[trial.number] = self._run_of(trial)
             del self._curves[trial.number]
 
-    def _run_of(self, trial: TrialRecord) -> list[Run]:
-        curves = {trial.number: self._curve(trial.number)}
-        return runs_of([trial], curves, self._plan.reference_gamma)
+    def _run_of(self, trial: TrialRecord) -> Run | None:
+        curve = curve_of(self._curve(trial.number))
+        return run_of(trial, curve, self._plan.reference_gamma)
 
     def _curve(self, number: int) -> list[MeasurementRecord]:
         if number not in self._curves:

@@ -62,8 +62,7 @@ def open_search(
         planned: What ``plan_if_new`` returned; a new study without it is planned now.
 
     Raises:
-        OptionError: The study exists with other options or a greater budget, or the work directory
-            cannot be written.
+        OptionError: As ``enter_study``.
         BudgetError: A new study's budget is under the minimum.
     """
     from critical.proposals import Proposals

@@ -40,7 +40,7 @@ def acquire(
     name = studies.lock(session, study_id)
     found = current(session, study_id)
     if found is not None:
-        if found.expires_in > 0 and not is_gone(found.process):
+        if found.holds and not is_gone(found.process):
             raise _busy(name, found)
         release(session, found.id)
     lease = Lease(

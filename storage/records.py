@@ -43,6 +43,8 @@ class TrialState(StrEnum):
 
 OPEN = (TrialState.RUNNING, TrialState.INTERRUPTED)
 """What has begun and not ended."""
+EVIDENCE = (TrialState.COMPLETED, TrialState.DIVERGED)
+"""What says something of γ: a trial that ran to its end, or to the end of its loss."""
 COUNTED = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.DIVERGED)
 """What a budget in trials is spent on: a failed one is run again."""
 
