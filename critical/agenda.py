@@ -1,7 +1,8 @@
 """What to run next: references first, then the search at every scale in turn, then confirmation.
 
 Pure: from the plan and the trials so far to an intent. γ and learning rate of a search trial are
-left to the sampler; the plan alone decides scale, settings and seed.
+left to the sampler; the plan alone decides scale, settings and seed. Settings take turns on the
+same seeds, so that wherever a search ends they have had about the same.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import product
 
 from critical.plan import Arm, Plan
 from critical.storage.records import EVIDENCE, OPEN, Role, ScalePosterior, TrialRecord, TrialState
@@ -44,12 +46,16 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What is to be confirmed: γ* against the reference, each at its own best learning rate."""
+    """What is to be confirmed: γ* against the reference, each at its own best learning rate.
+
+    ``round_`` counts the γ of the arm that are confirmed, from 0: each has fresh seeds.
+    """
 
     arm: str
     gamma: float
     learning_rate: float | None
     reference_learning_rate: float | None
+    round_: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ def next_search(plan: Plan, now: Situation) -> Intent | Signal:
     """Return a search trial of the arm that has had the least of its equal part.
 
     Every scale gets the same part of device-time (of trials, where those are counted), so that
-    narrow ones, being cheap, run more of them.
+    narrow ones, being cheap, run more of them; and so do the settings at each.
     """
     if now.enough:
         return Signal.DONE
@@ -111,9 +117,7 @@ def searched(trials: Sequence[TrialRecord], arm: Arm) -> int:
     return sum(trial.state is not TrialState.FAILED for trial in own)
 
 
-def choose_confirmation(
-    plan: Plan, now: Situation, scale: ScalePosterior
-) -> tuple[Confirmation, int] | None:
+def choose_confirmation(plan: Plan, now: Situation, scale: ScalePosterior) -> Confirmation | None:
     """Choose γ* and its learning rate of a scale to be confirmed, and the round of seeds.
 
     What was confirmed already goes on where γ* has not moved; a γ* that is the reference's leaves
@@ -129,20 +133,27 @@ def choose_confirmation(
     if confirmed and abs(confirmed[-1][0] - gamma) <= CONFIRMED_WITHIN:
         gamma, rate = confirmed[-1]
     round_ = confirmed.index((gamma, rate)) if (gamma, rate) in confirmed else len(confirmed)
-    return Confirmation(name, gamma, rate, now.best_rates.get(name)), round_
+    return Confirmation(name, gamma, rate, now.best_rates.get(name), round_)
 
 
 def next_confirmation(
-    plan: Plan, now: Situation, confirmation: Confirmation, round_: int
+    plan: Plan, now: Situation, confirmations: Sequence[Confirmation]
 ) -> Intent | Signal:
-    """Return the next run of the confirmation pairs on fresh seeds; ``round_`` counts from 0."""
-    arm = plan.arm(confirmation.arm)
+    """Return the next run of the confirmation pairs on fresh seeds.
+
+    Args:
+        plan: Of the search.
+        now: What has been run.
+        confirmations: One of each of the settings that have something to confirm; each has its
+            first pair before any has its second.
+    """
     waiting = False
-    for pair in range(plan.pairs):
-        seed = plan.seeds[0] + CONFIRMATION_SEEDS + round_ * plan.pairs + pair
+    for pair, one in product(range(plan.pairs), confirmations):
+        arm = plan.arm(one.arm)
+        seed = plan.seeds[0] + CONFIRMATION_SEEDS + one.round_ * plan.pairs + pair
         sides = (
-            (plan.reference_gamma, confirmation.reference_learning_rate),
-            (confirmation.gamma, confirmation.learning_rate),
+            (plan.reference_gamma, one.reference_learning_rate),
+            (one.gamma, one.learning_rate),
         )
         for gamma, rate in sides:
             ran = _of(now.trials, arm, Role.CONFIRMATION, seed)
@@ -165,7 +176,7 @@ def ladder_ended(plan: Plan, arm: Arm, trials: Sequence[TrialRecord]) -> bool:
 
 def confirmation_cost(plan: Plan, costs: Mapping[str, float | None]) -> float:
     """Return what the confirmation pairs will cost, in the budget's unit."""
-    return 2 * plan.pairs * (costs[plan.arms[-1].name] or 0.0)
+    return 2 * plan.pairs * sum(costs[arm.name] or 0.0 for arm in plan.widest)
 
 
 def _confirmed(

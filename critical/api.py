@@ -54,11 +54,18 @@ def run_search(**options: Any) -> dict[str, Any]:  # noqa: ANN401  # as SearchOp
 
 
 def recommendation(
-    study: str, *, storage: str | None = None, target: Path | str | None = None
+    study: str,
+    *,
+    storage: str | None = None,
+    target: Path | str | None = None,
+    settings: str | None = None,
 ) -> dict[str, Any]:
     """Return the recommendation of a study in a store, at its own target or at another.
 
+    Where several settings were searched it is by ``target`` unless ``settings`` names others.
+
     Raises:
+        OptionError: The settings were not searched.
         StoreError: There is no such store or study.
         TargetError: The target's config.json cannot be read.
         RunError: Nothing is known of γ* yet.
@@ -66,7 +73,7 @@ def recommendation(
     model = read_target(Path(target)) if target is not None else None
     with Store.open(resolve_storage(storage, os.environ), create=False) as store:
         found = store.study(study)
-        return recommend(store, as_it_is(found, store.lease(found.id)), model)
+        return recommend(store, as_it_is(found, store.lease(found.id)), model, settings)
 
 
 def run_prepared(prepared: Prepared, watch: Watch | None = None) -> dict[str, Any]:

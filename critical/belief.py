@@ -30,17 +30,24 @@ class Belief:
         self._infer()
         self._store()
 
-    def widest_scale(self) -> ScalePosterior | None:
-        """Return the widest scale that learned, or the widest at all where none has."""
+    def widest_scale(self, settings: str) -> ScalePosterior | None:
+        """Return the settings' widest scale that learned, or the widest at all where none has."""
         scales = self.posterior.scales if self.posterior is not None else ()
-        return max(scales, key=lambda scale: (scale.learned, scale.width), default=None)
+        own = (scale for scale in scales if scale.settings == settings)
+        return max(own, key=lambda scale: (scale.learned, scale.width), default=None)
 
     def is_precise(self, precision: float | None) -> bool:
-        """Whether γ* of the widest scale is expected to lose less share than ``precision``."""
-        scale = self.widest_scale()
-        if precision is None or scale is None or not scale.learned:
+        """Whether γ* is expected to lose less share than ``precision``, under all settings.
+
+        It is that of their widest scale, which must have learned.
+        """
+        if precision is None:
             return False
-        return scale.expected_loss < precision
+        widest = [self.widest_scale(settings) for settings in self.spec.settings]
+        return all(
+            scale is not None and scale.learned and scale.expected_loss < precision
+            for scale in widest
+        )
 
     def _take_up(self) -> None:
         """Take the stored posterior if it says all, else infer and store it.

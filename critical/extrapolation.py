@@ -159,9 +159,9 @@ def hold_out_widest(
     return Holdout(widest.width, predicted.gamma_star, widest.gamma_star)
 
 
-def joined(scales: Sequence[ScalePosterior]) -> list[ScalePosterior]:
-    """The scales that take part: learned, of the ``target`` settings, ascending by width."""
-    found = [scale for scale in scales if scale.learned and scale.settings == "target"]
+def joined(scales: Sequence[ScalePosterior], settings: str) -> list[ScalePosterior]:
+    """The scales of some settings that take part: those that learned, ascending by width."""
+    found = [scale for scale in scales if scale.learned and scale.settings == settings]
     return sorted(found, key=lambda scale: scale.width)
 
 
@@ -170,6 +170,7 @@ def gamma_at(
     width: int,
     interval: tuple[float, float],
     rng: np.random.Generator,
+    settings: str | None = None,
 ) -> TargetPosterior | None:
     """Recommend γ* at any width from a stored posterior, without fitting anything.
 
@@ -178,14 +179,16 @@ def gamma_at(
         width: Model width, > 0.
         interval: γ of the search.
         rng: For the discrepancy.
+        settings: Whose γ*; by default the record's own, the first.
 
     Returns:
-        The posterior at that width, or None where no scale has learned.
+        The posterior at that width, or None where no scale of those settings has learned.
     """
-    scales = joined(record.scales)
+    own = next(one for one in record.answers if one.settings == (settings or record.settings))
+    scales = joined(record.scales, own.settings)
     if not scales:
         return None
-    trend = Trend(record.centre_width, np.array(record.intercept), np.array(record.slope))
+    trend = Trend(own.centre_width, np.array(own.intercept), np.array(own.slope))
     prior = TrendPrior(record.slope_sd, record.discrepancy_sd, interval)
     return extrapolate(scales, trend, width, prior, rng)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from critical.budget import Budget
@@ -10,16 +12,20 @@ from critical.errors import OptionError
 from critical.storage.records import StudyRecord
 from critical.target import Target
 from critical.trials import Trainable
+from critical.trials.architecture import Architecture
 from critical.trials.loading import NamedTrainable
 
 if TYPE_CHECKING:
     from critical.options import SearchOptions
+    from critical.trials.training import TrainingRecipe
 
 FIXED = (
     "unit", "target", "trainable", "interval", "mixture", "corpus", "widths", "lr", "tokens",
-    "batch", "weight_decay", "convention", "rule", "seed",
+    "batch", "weight_decay", "convention", "rule", "seed", "settings", "proxy",
 )  # fmt: skip
 """What makes trials of one study comparable; none of it may change between two commands."""
+_BEFORE: Mapping[str, Any] = {"settings": ["target"], "proxy": "built-in"}
+"""What studies had before there was a choice, which their identity does not say."""
 
 
 def identity_of(
@@ -39,6 +45,8 @@ def identity_of(
     if isinstance(trainable, TrainingRecipe):
         document["mixture"] = dict(trainable.mixture)
         document["corpus"] = trainable.corpus.digest if trainable.corpus else None
+        if target is not None:
+            document["target"] |= _proxy(trainable)
     return {name: document[name] for name in FIXED}
 
 
@@ -60,6 +68,26 @@ def _model(target: Target) -> dict[str, Any]:
     return document
 
 
+def _proxy(recipe: TrainingRecipe) -> dict[str, Any]:
+    """Return what of a target, besides its shape, decides what its proxies are."""
+    config = recipe.hf_config
+    digest = None if config is None else hashlib.blake2b(config.encode(), digest_size=16)
+    return {
+        "architecture": asdict(recipe.architecture),
+        "hf_config": None if digest is None else digest.hexdigest(),
+    }
+
+
+def _proxy_before(target: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same of a study from when every proxy was a Llama with as many k and v heads."""
+    llama = Architecture(
+        feed_forward_ratio=target["feed_forward"] / target["width"],
+        norm_eps=target["norm_eps"],
+        tied=target["tied"],
+    )
+    return {"architecture": asdict(llama), "hf_config": None}
+
+
 def check_identity(study: StudyRecord, identity: Mapping[str, Any], place: str) -> None:
     """Refuse to go on with a study under other options than it was begun with.
 
@@ -69,7 +97,7 @@ def check_identity(study: StudyRecord, identity: Mapping[str, Any], place: str) 
     name = _first_difference(study, identity)
     if name is not None:
         flag = "--budget" if name == "unit" else "--" + name.replace("_", "-")
-        stored = study.options["identity"][name]
+        stored = _stored(study)[name]
         raise OptionError(
             f"study {study.name!r} in {place} exists with {_shown(name, stored)}: "
             f"give the same {flag}, or another name with --study"
@@ -84,7 +112,7 @@ def check_repeatable(study: StudyRecord, identity: Mapping[str, Any], place: str
     """
     name = _first_difference(study, identity)
     if name is not None:
-        stored = study.options["identity"][name]
+        stored = _stored(study)[name]
         raise OptionError(
             f"study {study.name!r} in {place} cannot be repeated: it ran with "
             f"{_shown(name, stored)}, and its options now give {_shown(name, identity[name])}: "
@@ -93,8 +121,16 @@ def check_repeatable(study: StudyRecord, identity: Mapping[str, Any], place: str
 
 
 def _first_difference(study: StudyRecord, identity: Mapping[str, Any]) -> str | None:
-    stored = study.options["identity"]
+    stored = _stored(study)
     return next((name for name in FIXED if stored[name] != identity[name]), None)
+
+
+def _stored(study: StudyRecord) -> Mapping[str, Any]:
+    stored = {**_BEFORE, **study.options["identity"]}
+    target = stored["target"]
+    if target is not None and stored["trainable"] is None and "architecture" not in target:
+        stored["target"] = {**_proxy_before(target), **target}
+    return stored
 
 
 def _shown(name: str, value: Any) -> str:  # noqa: ANN401  # any JSON
@@ -111,7 +147,7 @@ def _shown(name: str, value: Any) -> str:  # noqa: ANN401  # any JSON
     if isinstance(value, dict):
         return name + " " + ",".join(f"{key}={part:g}" for key, part in value.items())
     if isinstance(value, list):
-        return name + " " + ",".join(f"{part:g}" for part in value)
+        return name + " " + ",".join(p if isinstance(p, str) else f"{p:g}" for p in value)
     return f"another {name}" if value is None else f"{name.replace('_', ' ')} {value}"
 
 

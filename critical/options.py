@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from critical.budget import parse_budget
 from critical.errors import OptionError
+from critical.settings import check_hf_proxy, checked_settings
 from critical.store_url import DEFAULT_STORAGE
 
 DEFAULT_INTERVAL = (0.3, 1.2)
@@ -69,11 +70,17 @@ class SearchOptions(RunningOptions):
     batch: int = Field(default=1024, ge=64)
     seed: int = Field(default=0, ge=0, lt=2**31)
     corpus: Path | None = None
+    tokenizer: Path | None = None
+    text_field: str | None = Field(default=None, min_length=1)
+    token_bytes: Literal[2, 4] | None = None
+    vocabulary: int | None = Field(default=None, ge=2)
     mixture: str | None = None
     convention: Literal["fan_in", "width"] = "fan_in"
     slope_sd: float = Field(default=0.03, gt=0, allow_inf_nan=False)
     precision: float | None = Field(default=None, gt=0, lt=1)
     sampler: Literal["gp", "random"] = "gp"
+    settings: tuple[str, ...] = ("target",)
+    proxy: Literal["built-in", "hf"] = "built-in"
 
     @field_validator("widths", "lr", mode="before")
     @classmethod
@@ -121,6 +128,25 @@ class SearchOptions(RunningOptions):
         if not value or any(not 0 < rate < 10 for rate in value):
             raise ValueError("write one learning rate, or a ladder of them, as in 1e-3,2e-3,4e-3")
         return tuple(sorted(set(value)))
+
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("settings")
+    @classmethod
+    def _settings(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        own, with_target = _given(info, "trainable"), _given(info, "target")
+        return checked_settings(value, own_trainable=own, with_target=with_target)
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: str, info: ValidationInfo) -> str:
+        if value == "hf":
+            own, with_target = _given(info, "trainable"), _given(info, "target")
+            check_hf_proxy(own_trainable=own, with_target=with_target)
+        return value
 
 
 def load_request(
@@ -190,6 +216,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OptionError(f"configuration {path} is not TOML: {error}") from error
     return {name.replace("-", "_"): value for name, value in document.items()}
+
+
+def _given(info: ValidationInfo, name: str) -> bool:
+    """Whether an option was given that is declared, and so checked, before this one."""
+    return info.data.get(name) is not None
 
 
 def _numbers(text: str) -> tuple[float, ...]:

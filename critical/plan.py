@@ -16,12 +16,11 @@ from critical.target import Target, proxy_shape
 from critical.tiers import SIZES, TIERS, UNTIMED, Tier
 from critical.trials import Scale
 
-BASE_TOKENS = 640_000
-"""Tokens within which the default mixture's trained items are learned up to width 64."""
+BASE_TOKENS = 1_000_000
+"""Tokens within which the reference learns the default mixture's trained items (data/main)."""
 BASE_WIDTH, BASE_RATE = 32, 4e-3
 """A learning rate that does well at a width; the best one falls about as 1/width (measured)."""
 TRAINABLE_WIDTHS = (32, 64, 128)
-SETTINGS = "target"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Arm:
 
     Attributes:
         scale: Of the arm's proxies.
-        settings: ``target``.
+        settings: Under which they train, as ``target``.
         trial_cost: Predicted device-seconds of one trial, or None before any has run.
     """
 
@@ -49,15 +48,18 @@ class Plan:
     """What a search is going to do.
 
     Attributes:
-        arms: From the narrowest to the widest scale.
+        arms: From the narrowest to the widest scale, at each the settings in their order.
         ladder: Learning rates that are searched; empty where the trial chooses its own.
         seeds: Seeds that search trials take in turn.
-        pairs: Confirmation pairs on the widest scale, on fresh seeds.
+        pairs: Confirmation pairs on the widest scale, on fresh seeds, under each settings.
         reference_gamma: γ of the reference at every scale.
         device: ``cpu`` or ``cuda``.
         workers: Trials that run at once; 0 runs them in this process, without Ray.
         cost: Expected device-seconds, or trials, of the least that the plan does.
         notes: What the user should know about it, a sentence each.
+        interval: γ that is searched: what pre-flight left of the user's; None where nothing was
+            looked into, and all of the user's is searched.
+        findings: Of pre-flight, those of the notes that stay when the budget grows.
     """
 
     arms: tuple[Arm, ...]
@@ -69,11 +71,23 @@ class Plan:
     workers: int
     cost: float
     notes: tuple[str, ...]
+    interval: tuple[float, float] | None = None
+    findings: tuple[str, ...] = ()
 
     @property
     def rungs(self) -> tuple[float | None, ...]:
         """The ladder, or a single None where nothing is tuned."""
         return self.ladder or (None,)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Those that are searched side by side; the first is the headline's."""
+        return tuple(dict.fromkeys(arm.settings for arm in self.arms))
+
+    @property
+    def widest(self) -> tuple[Arm, ...]:
+        """The arms of the widest scale, one of each of the settings."""
+        return tuple(arm for arm in self.arms if arm.scale.width == self.arms[-1].scale.width)
 
     def arm(self, name: str) -> Arm:
         """Return the arm of a name."""
@@ -91,7 +105,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a plan is made from: the options that matter to it, resolved."""
+    """What a plan is made from: the options that matter to it, resolved.
+
+    ``notes`` stand before the plan's own.
+    """
 
     budget: Budget
     target: Target | None
@@ -103,24 +120,32 @@ class Request:
     device: str
     workers: int
     own_trainable: bool
+    settings: tuple[str, ...] = ("target",)
+    notes: tuple[str, ...] = ()
 
 
-def make_plan(request: Request, trial_seconds: Callable[[Scale], float] | None) -> Plan:
+Clock = Callable[[Scale, str], float]
+"""Device-seconds of a trial at a scale under some settings."""
+
+
+def make_plan(request: Request, trial_seconds: Clock | None) -> Plan:
     """Plan a search.
 
     Args:
         request: What the user wants.
-        trial_seconds: Device-seconds of a trial at a scale, timed; None for a user's own trial,
-            whose cost is learned from its first runs.
+        trial_seconds: What a trial takes, timed; None for a user's own trial, whose cost is
+            learned from its first runs.
 
     Raises:
         BudgetError: The budget is under the least that can be searched; the message names it.
     """
 
     def cost(width: int, factor: float) -> float:
+        """One trial under each of the settings, for all of them share the budget."""
         if request.budget.counts_trials or trial_seconds is None:
-            return 1.0
-        return trial_seconds(scale_at(width, factor, request))
+            return float(len(request.settings))
+        scale = scale_at(width, factor, request)
+        return sum(trial_seconds(scale, settings) for settings in request.settings)
 
     widths = request.widths or (TRAINABLE_WIDTHS if request.own_trainable else None)
     tiers = _tiers(request) if widths is None else _tiers_at(widths, request)
@@ -131,16 +156,21 @@ def make_plan(request: Request, trial_seconds: Callable[[Scale], float] | None) 
     return _plan_of(tier, request, trial_seconds, tier.cost(cost))
 
 
-def extended(plan: Plan, budget: Budget) -> Plan:
+def extended(plan: Plan, budget: Budget, notes: Sequence[str] = ()) -> Plan:
     """Return the plan of a study whose budget has grown: more seeds and confirmation pairs.
 
     Scales, tokens and learning rates stay, for the trials that have been run must still count.
+
+    Args:
+        plan: As it was.
+        budget: As it is now.
+        notes: That stand before the plan's own.
     """
-    widths = tuple(arm.scale.width for arm in plan.arms)
-    costs = {arm.scale.width: arm.trial_cost for arm in plan.arms}
+    widths = tuple(dict.fromkeys(arm.scale.width for arm in plan.arms))
 
     def cost(width: int, _: float) -> float:
-        return 1.0 if budget.counts_trials else costs[width] or 0.0
+        own = [arm for arm in plan.arms if arm.scale.width == width]
+        return sum(1.0 if budget.counts_trials else arm.trial_cost or 0.0 for arm in own)
 
     tiers = [Tier(widths, 1, len(plan.rungs), *rest) for _, *rest in SIZES]
     tier = [one for one in tiers if one.cost(cost) <= budget.amount or one is tiers[0]][-1]
@@ -149,7 +179,9 @@ def extended(plan: Plan, budget: Budget) -> Plan:
         seeds=tuple(range(plan.seeds[0], plan.seeds[0] + max(tier.seeds, len(plan.seeds)))),
         pairs=max(tier.pairs, plan.pairs),
         notes=(
+            *notes,
             *_notes(plan.ladder, max(tier.seeds, len(plan.seeds)), tier.pairs),
+            *plan.findings,
             "widths, tokens and rates stay as planned: a new --study may have richer ones",
         ),
     )
@@ -161,7 +193,8 @@ def expected_trials(plan: Plan, budget: Budget) -> dict[str, int | None]:
     if any(cost is None for cost in costs):
         return dict.fromkeys((arm.name for arm in plan.arms), None)
     known = [cost for cost in costs if cost]
-    part = (budget.amount - 2 * plan.pairs * known[-1]) / len(known)
+    confirmation = 2 * plan.pairs * sum(known[-len(plan.widest) :])
+    part = (budget.amount - confirmation) / len(known)
     return {arm.name: round(part / cost) for arm, cost in zip(plan.arms, known, strict=True)}
 
 
@@ -227,13 +260,14 @@ def _round_up(amount: float, unit: str) -> str:
 def _plan_of(
     tier: Tier,
     request: Request,
-    trial_seconds: Callable[[Scale], float] | None,
+    trial_seconds: Clock | None,
     cost: float,
 ) -> Plan:
     scales = [scale_at(width, tier.factor, request) for width in tier.widths]
     arms = tuple(
-        Arm(scale, SETTINGS, trial_seconds(scale) if trial_seconds is not None else None)
+        Arm(scale, settings, None if trial_seconds is None else trial_seconds(scale, settings))
         for scale in scales
+        for settings in request.settings
     )
     ladder = request.ladder or (() if request.own_trainable else _ladder(tier))
     return Plan(
@@ -245,7 +279,7 @@ def _plan_of(
         device=request.device,
         workers=request.workers,
         cost=cost,
-        notes=tuple(_notes(ladder, tier.seeds, tier.pairs)),
+        notes=(*request.notes, *_notes(ladder, tier.seeds, tier.pairs)),
     )
 
 

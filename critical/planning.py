@@ -8,6 +8,7 @@ from critical.budget import format_amount
 from critical.errors import OptionError
 from critical.identity import check_identity, repeated_by
 from critical.plan import Plan, Request, extended, make_plan
+from critical.preflight import checked
 from critical.preparation import Prepared
 from critical.repetition import Original
 from critical.storage.errors import StoreNotFound
@@ -22,11 +23,14 @@ def plan_search(prepared: Prepared) -> tuple[Plan, float]:
 
     A repeat has its original's plan: nothing is timed or planned.
 
+    The plan's interval of γ is what pre-flight leaves of the user's.
+
     Returns:
-        The plan, and the device-seconds that timing took.
+        The plan, and the device-seconds that timing and pre-flight took.
 
     Raises:
         BudgetError: The budget is under the minimum.
+        OptionError: Nothing of the interval is left.
     """
     if prepared.original is not None:
         return _repeated_plan(prepared.original), 0.0
@@ -42,12 +46,14 @@ def plan_search(prepared: Prepared) -> tuple[Plan, float]:
         device=prepared.device,
         workers=prepared.workers,
         own_trainable=options.trainable is not None,
+        settings=options.settings,
+        notes=prepared.not_carried,
     )
     if not isinstance(prepared.trainable, TrainingRecipe):
         return make_plan(request, None), 0.0
     timer = _Timer(prepared.trainable, prepared.reference_gamma, prepared.device)
-    plan = make_plan(request, timer)
-    return plan, timer.spent_seconds
+    plan, seconds = checked(prepared.trainable, make_plan(request, timer), options.interval)
+    return plan, timer.spent_seconds + seconds
 
 
 def plan_if_new(prepared: Prepared) -> tuple[Plan, float] | None:
@@ -95,7 +101,9 @@ def plan_within(study: StudyRecord, prepared: Prepared) -> Plan:
     if budget.amount == study.budget_total:
         return plan
     original = prepared.original
-    return extended(plan, budget) if original is None else _repeated_plan(original)
+    if original is not None:
+        return _repeated_plan(original)
+    return extended(plan, budget, prepared.not_carried)
 
 
 def check_study(study: StudyRecord, prepared: Prepared, place: str) -> None:
@@ -124,19 +132,19 @@ def _repeated_plan(original: Original) -> Plan:
 
 
 class _Timer:
-    """Times the built-in trial at a scale, once, and adds up what that took."""
+    """Times the built-in trial at a scale and settings, once, and adds up what that took."""
 
     def __init__(self, recipe: TrainingRecipe, gamma: float, device: str) -> None:
         self._recipe, self._gamma, self._device = recipe, gamma, device
-        self._found: dict[Scale, float] = {}
+        self._found: dict[tuple[Scale, str], float] = {}
         self.spent_seconds = 0.0
 
-    def __call__(self, scale: Scale) -> float:
+    def __call__(self, scale: Scale, settings: str) -> float:
         from critical.trials.timing import trial_seconds
 
-        if scale not in self._found:
-            run = ProxyRun(self._gamma, None, scale, seed=0, device=self._device)
+        if (scale, settings) not in self._found:
+            run = ProxyRun(self._gamma, None, scale, seed=0, settings=settings, device=self._device)
             timing = trial_seconds(self._recipe, run)
-            self._found[scale] = timing.trial_seconds
+            self._found[scale, settings] = timing.trial_seconds
             self.spent_seconds += timing.spent_seconds
-        return self._found[scale]
+        return self._found[scale, settings]

@@ -32,7 +32,7 @@ from critical.extrapolation import (
 from critical.objectives import Run, observe, solved_loss
 from critical.rules import Rule
 from critical.scale_posterior import Arm, points, scale_posterior
-from critical.storage.records import PosteriorRecord, ScalePosterior
+from critical.storage.records import PosteriorRecord, ScalePosterior, SettingsPosterior
 from critical.surrogate import Draws, Surrogate, draw_surfaces, fit_surrogate
 
 Array = NDArray[np.float64]
@@ -49,6 +49,8 @@ class PosteriorSpec:
         reference_gamma: γ of the reference.
         rule: Which γ is critical.
         target_width: Of the model to be trained, or None for the widest scale.
+        settings: Those that are carried to the target, each by its own scales; the first is the
+            record's own.
         slope_sd: Prior sd of γ*'s slope, γ per octave of width.
         discrepancy_sd: Sd of one scale's γ* around the line over log₂ width. An assumption:
             depth, heads and tokens change along the ladder too, and no search has enough scales
@@ -64,6 +66,7 @@ class PosteriorSpec:
     reference_gamma: float
     rule: Rule = field(default_factory=lambda: Rule("balance"))
     target_width: int | None = None
+    settings: tuple[str, ...] = ("target",)
     slope_sd: float = 0.03
     discrepancy_sd: float = 0.02
     ladder: tuple[float, ...] = ()
@@ -98,8 +101,8 @@ def infer(
 ) -> Inference:
     """Infer γ* at every scale and at the target.
 
-    Arms without a finished reference, or with fewer than 3 different γ, are left out. Scales of
-    other settings than ``target`` are inferred but take no part in the extrapolation.
+    Arms without a finished reference, or with fewer than 3 different γ, are left out. Settings
+    share nothing: each has its surrogate, its references and its line over the widths.
 
     Args:
         runs: Completed and diverged runs, in any order.
@@ -168,7 +171,28 @@ def _record(
     spec: PosteriorSpec,
     rng: np.random.Generator,
 ) -> PosteriorRecord:
-    taking_part = joined(scales)
+    first, *others = (_answer(settings, scales, spec, rng) for settings in spec.settings)
+    return PosteriorRecord(
+        trials=sum(not run.diverged for run in runs),
+        scales=tuple(scales),
+        centre_width=first.centre_width,
+        intercept=first.intercept,
+        slope=first.slope,
+        discrepancy_sd=spec.discrepancy_sd,
+        target=first.target,
+        conditional_on_learning_rate=_only_rate(runs),
+        slope_sd=spec.slope_sd,
+        holdout=first.holdout,
+        settings=first.settings,
+        others=tuple(others),
+    )
+
+
+def _answer(
+    settings: str, scales: Sequence[ScalePosterior], spec: PosteriorSpec, rng: np.random.Generator
+) -> SettingsPosterior:
+    """Carry the scales of some settings to the target; where none has learned there is no line."""
+    taking_part = joined(scales, settings)
     prior = TrendPrior(spec.slope_sd, spec.discrepancy_sd, spec.interval)
     trend, target, holdout = Trend(1.0, np.empty(0), np.empty(0)), None, None
     if taking_part:
@@ -179,16 +203,12 @@ def _record(
             if spec.target_width is None
             else extrapolate(taking_part, trend, spec.target_width, prior, rng)
         )
-    return PosteriorRecord(
-        trials=sum(not run.diverged for run in runs),
-        scales=tuple(scales),
+    return SettingsPosterior(
+        settings=settings,
         centre_width=trend.centre_width,
         intercept=tuple(trend.intercept.tolist()),
         slope=tuple(trend.slope.tolist()),
-        discrepancy_sd=spec.discrepancy_sd,
         target=target,
-        conditional_on_learning_rate=_only_rate(runs),
-        slope_sd=spec.slope_sd,
         holdout=holdout,
     )
 

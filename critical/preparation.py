@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from critical.architecture import hf_config, hf_not_carried, read_architecture
 from critical.budget import Budget, format_amount, parse_budget
 from critical.errors import BudgetError, OptionError
 from critical.identity import identity_of
@@ -14,9 +15,10 @@ from critical.options import SearchOptions
 from critical.repetition import Original
 from critical.rules import parse_rule
 from critical.target import Target, read_target
-from critical.trials.corpus import prepare
+from critical.trials.corpus import Corpus, Reading, prepare
 from critical.trials.loading import NamedTrainable, parse_trainable
 from critical.trials.mixture import DEFAULT_MIXTURE, parse_mixture
+from critical.trials.settings import check_settings
 from critical.trials.training import TrainingRecipe
 
 DEFAULT_REFERENCE_GAMMA = 0.5
@@ -36,6 +38,7 @@ class Prepared:
         device: ``cpu`` or ``cuda``.
         workers: Trials at once; 0 runs them in this process.
         original: The study whose trials are run again, or None for a search.
+        not_carried: What of the target the proxies do not have, a sentence each.
     """
 
     options: SearchOptions
@@ -47,6 +50,7 @@ class Prepared:
     device: str
     workers: int
     original: Original | None = None
+    not_carried: tuple[str, ...] = ()
 
     @property
     def reference_gamma(self) -> float:
@@ -87,8 +91,9 @@ def resolve(
     """
     if options.trainable is not None:
         trainable: NamedTrainable | TrainingRecipe = parse_trainable(options.trainable)
+        not_carried: tuple[str, ...] = ()
     else:
-        trainable = _recipe(options, target)
+        trainable, not_carried = _recipe(options, target)
     return Prepared(
         options=options,
         name=name,
@@ -99,31 +104,44 @@ def resolve(
         device=device,
         workers=_workers(device) if options.workers is None else options.workers,
         original=original,
+        not_carried=not_carried,
     )
 
 
-def _recipe(options: SearchOptions, target: Target | None) -> TrainingRecipe:
+def _recipe(
+    options: SearchOptions, target: Target | None
+) -> tuple[TrainingRecipe, tuple[str, ...]]:
+    """Return the built-in trial, and what of the target its model lacks."""
     mixture = parse_mixture(options.mixture) if options.mixture else dict(DEFAULT_MIXTURE)
-    corpus = None
-    if "text" in mixture:
-        corpus = prepare(options.corpus, options.work_dir.absolute() / "corpora")
-    elif options.corpus is not None:
-        raise OptionError("--corpus is given, but the mixture has no text: add text=0.5 to it")
     recipe = TrainingRecipe(
-        corpus=corpus,
+        corpus=_corpus(options, with_text="text" in mixture),
         mixture=mixture,
         batch_tokens=options.batch,
         weight_decay=options.weight_decay,
         convention=options.convention,
     )
     if target is None:
-        return recipe
-    return replace(
-        recipe,
-        feed_forward_ratio=target.feed_forward / target.width,
-        norm_eps=target.norm_eps,
-        tied=target.tied,
-    )
+        return recipe, ()
+    architecture, not_carried = read_architecture(target)
+    recipe = replace(recipe, architecture=architecture, target_width=target.width)
+    if options.proxy == "hf":
+        recipe = replace(recipe, model="hf", hf_config=hf_config(target))
+        not_carried = hf_not_carried(target, options.settings)
+    for name in options.settings:
+        check_settings(name, architecture, target.width)
+    return recipe, not_carried
+
+
+def _corpus(options: SearchOptions, *, with_text: bool) -> Corpus | None:
+    how = {part.name: getattr(options, part.name) for part in fields(Reading)}
+    if with_text:
+        return prepare(options.corpus, options.work_dir.absolute() / "corpora", Reading(**how))
+    given = {"corpus": options.corpus, **how}
+    name = next((name for name, value in given.items() if value is not None), None)
+    if name is not None:
+        flag = "--" + name.replace("_", "-")
+        raise OptionError(f"{flag} is given, but the mixture has no text: add text=0.5 to it")
+    return None
 
 
 def _device(budget: Budget) -> str:

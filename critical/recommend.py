@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-
-from critical.confirm import Gain, measured_gain
-from critical.errors import RunError
-from critical.evidence import runs_of
-from critical.extrapolation import gamma_at
-from critical.identity import is_algorithmic
-from critical.objectives import solved_loss
-from critical.plan import Plan
+from critical.answers import Answer, answers_of
+from critical.conditions import disagreement
+from critical.confirm import Gain
+from critical.errors import OptionError, RunError
+from critical.storage.agreement import SETTINGS_DISAGREE, agree
 from critical.storage.records import (
     GammaStar,
     PosteriorRecord,
-    Role,
     ScalePosterior,
     StudyRecord,
-    TargetPosterior,
     TrialCounts,
 )
 from critical.storage.store import Store
 from critical.target import Target
 
-_NO_REASONING = 0.005
-"""R, everywhere below which nothing has been learned of reasoning."""
 
-
-def recommend(store: Store, study: StudyRecord, at: Target | int | None = None) -> dict[str, Any]:
+def recommend(
+    store: Store, study: StudyRecord, at: Target | int | None = None, settings: str | None = None
+) -> dict[str, Any]:
     """Build the recommendation of a study from what the store holds. Fits nothing.
 
     Args:
         store: The study's store.
         study: The study.
         at: Another model than the study's own target, or a bare width; None for its own.
+        settings: By which of those that were searched; None for the first, which is ``target``
+            wherever that was searched.
 
     Returns:
-        The JSON of ``critical search`` and ``critical recommend``: ``study``, ``rule``, ``gamma``,
-        ``share``, ``target``, ``per_scale``, ``reference``, ``gain``, ``budget``, ``trials``;
-        ``exploratory``, whether no scale has learned, so that γ* is the widest proxy's and speaks
-        for no target; ``conditions``, sentences on what it rests on; and, with a target,
-        ``matrices``.
+        The JSON of ``critical search`` and ``critical recommend``. Of ``headline``, the settings
+        that it is by: ``gamma``, ``share``, ``per_scale`` and ``gain``; ``exploratory``, whether
+        no scale has learned, so that γ* is the widest proxy's and speaks for no target;
+        ``conditions``, sentences on what it rests on; and, with a target, ``matrices``. Of each of
+        the settings the same, in ``settings``. ``agreement`` is whether their γ* are within 0.05,
+        null where fewer than two can be compared; where they are not and ``settings`` was not
+        given, the verdict is ``settings disagree``. Further ``study``, ``state``, ``rule``,
+        ``target``, ``reference``, ``budget`` and ``trials``.
 
     Raises:
+        OptionError: The settings were not searched.
         RunError: No trial has been completed, so that nothing is known yet.
     """
     posterior = store.latest_posterior(study.id)
@@ -54,30 +54,37 @@ def recommend(store: Store, study: StudyRecord, at: Target | int | None = None) 
     model = at if isinstance(at, Target) else None
     if at is None and study.target is not None:
         model = Target.from_document(study.target)
-    width = at.width if isinstance(at, Target) else at
-    found = posterior.target
-    if width is not None and (found is None or width != found.width):
-        found = _at(posterior, width, study)
-    widest = max(posterior.scales, key=lambda scale: (scale.learned, scale.width))
-    if found is None:
-        model, width = None, widest.width
-    star = found.gamma_star if found is not None else widest.gamma_star
+    answers = answers_of(store, study, posterior, at.width if isinstance(at, Target) else at)
+    chosen = _chosen(study, posterior, answers, settings)
+    medians = {one.settings: one.star.median for one in answers if one.found is not None}
+    agreement = agree(list(medians.values()))
+    star, conditions = chosen.star, chosen.conditions
+    if agreement is False:
+        conditions = [disagreement(study.name, medians, settings), *conditions]
+        if settings is None:
+            star = replace(star, verdict=SETTINGS_DISAGREE)
+    elif settings is None and chosen.settings != posterior.settings:
+        conditions = [f"nothing is known yet under settings {posterior.settings}", *conditions]
+    if chosen.found is None:
+        model = None
     counts = store.counts(study.id)
-    gain = _gain(store, study)
     return {
         "study": study.name,
         "state": study.state.value,
         "rule": study.rule,
+        "headline": chosen.settings,
         "gamma": _gamma(star),
         "share": star.share,
-        "exploratory": found is None,
-        "target": _target(model, width or widest.width),
-        "per_scale": [_scale(scale) for scale in posterior.scales],
+        "exploratory": chosen.found is None,
+        "target": _target(model, chosen.width),
+        "per_scale": [_scale(scale) for scale in chosen.scales],
         "reference": {"gamma": study.reference_gamma},
-        "gain": None if gain is None else _plain(gain),
+        "gain": _plain(chosen.gain),
+        "agreement": agreement,
+        "settings": [_settings(one, study) for one in answers],
         "budget": _budget(store, study, counts),
         "trials": asdict(counts),
-        "conditions": _conditions(posterior, found, study, gain),
+        "conditions": conditions,
         "matrices": None if model is None else matrix_stds(model, star.median),
     }
 
@@ -113,9 +120,27 @@ def _nothing_known(study: StudyRecord, counts: TrialCounts) -> str:
     )
 
 
-def _at(posterior: PosteriorRecord, width: int, study: StudyRecord) -> TargetPosterior | None:
-    rng = np.random.default_rng(width)
-    return gamma_at(posterior, width, study.interval, rng)
+def _chosen(
+    study: StudyRecord,
+    posterior: PosteriorRecord,
+    answers: Sequence[Answer],
+    settings: str | None,
+) -> Answer:
+    if settings is None:
+        return answers[0]
+    found = next((one for one in answers if one.settings == settings), None)
+    if found is not None:
+        return found
+    searched = [one.settings for one in posterior.answers]
+    if settings in searched:
+        raise RunError(
+            f"study {study.name!r} knows nothing of γ* under --settings {settings} yet: run "
+            "critical search again to go on"
+        )
+    raise OptionError(
+        f"--settings {settings} were not searched by study {study.name!r}: write "
+        f"{' or '.join(searched)}"
+    )
 
 
 def _gamma(star: GammaStar) -> dict[str, Any]:
@@ -145,15 +170,24 @@ def _scale(scale: ScalePosterior) -> dict[str, Any]:
     }
 
 
-def _gain(store: Store, study: StudyRecord) -> Gain | None:
-    confirmation = store.trials(study.id, role=Role.CONFIRMATION)
-    curves = {t.number: store.trial_measurements(t.id) for t in confirmation}
-    runs = runs_of(confirmation, curves, study.reference_gamma)
-    return measured_gain(runs, solved_loss(runs) if is_algorithmic(study) else None)
+def _settings(answer: Answer, study: StudyRecord) -> dict[str, Any]:
+    return {
+        "settings": answer.settings,
+        "width": answer.width,
+        "gamma": _gamma(answer.star),
+        "share": answer.star.share,
+        "exploratory": answer.found is None,
+        "per_scale": [_scale(scale) for scale in answer.scales],
+        "gain": _plain(answer.gain),
+        "reference": {"gamma": study.reference_gamma},
+        "conditions": answer.conditions,
+    }
 
 
-def _plain(gain: Gain) -> dict[str, Any]:
+def _plain(gain: Gain | None) -> dict[str, Any] | None:
     """Return a gain as JSON knows it: with lists for its intervals."""
+    if gain is None:
+        return None
     document = asdict(gain)
     return {k: list(v) if isinstance(v, tuple) else v for k, v in document.items()}
 
@@ -172,53 +206,3 @@ def _budget(store: Store, study: StudyRecord, counts: TrialCounts) -> dict[str, 
         "total": study.budget_total / size,
         "spent": spent / size,
     }
-
-
-def _conditions(
-    posterior: PosteriorRecord,
-    found: TargetPosterior | None,
-    study: StudyRecord,
-    gain: Gain | None,
-) -> list[str]:
-    """Say in sentences what the recommendation rests on."""
-    said = []
-    rate = posterior.conditional_on_learning_rate
-    if rate is not None:
-        said.append(f"conditional on learning rate {rate:g}")
-    if max(max(scale.reasoning.median) for scale in posterior.scales) < _NO_REASONING:
-        said.append("R is near 0 at every γ: γ* rests on efficiency alone")
-    exploratory = [str(scale.width) for scale in posterior.scales if not scale.learned]
-    if exploratory:
-        said.append(
-            f"exploratory at width {', '.join(exploratory)}: the reference has not learned its "
-            "trained items there"
-        )
-    if found is None:
-        said.append(
-            "no scale has learned, so nothing is extrapolated: give a new --study a bigger --budget"
-        )
-    elif found.prior_dominated:
-        low, high = found.doubled
-        said.append(
-            f"prior-dominated at width {found.width}: with twice the slope's sd the interval is "
-            f"{low:.2f}–{high:.2f}"
-        )
-    if found is not None:
-        said += _skew(found.gamma_star)
-    if found is not None and found.truncated > 0.01:
-        said.append(f"{found.truncated:.0%} of draws lay outside the interval and were truncated")
-    if gain is None and Plan.from_document(study.plan).pairs:
-        said.append("not confirmed on fresh seeds yet")
-    return said
-
-
-def _skew(star: GammaStar) -> list[str]:
-    """Say where the plateau lies if γ*'s median is not in it."""
-    low, high = star.plateau
-    if low <= star.median <= high:
-        return []
-    side, cheaper = ("above", "large") if star.median < low else ("below", "small")
-    return [
-        f"the plateau {low:.2f}–{high:.2f} lies {side} the median of γ*: a γ too {cheaper} is "
-        "expected to cost less share than one too far the other way"
-    ]

@@ -95,11 +95,12 @@ def _check_files(study: StudyRecord, options: SearchOptions) -> None:
         raise OptionError(
             f"trainable {place} of study {study.name!r} does not exist any more: put it back"
         )
-    if options.corpus is not None and not options.corpus.exists():
-        raise OptionError(
-            f"corpus {options.corpus} of study {study.name!r} does not exist here: put it back, or "
-            "repeat the study in the folder that it was run in"
-        )
+    for name, path in (("corpus", options.corpus), ("tokenizer", options.tokenizer)):
+        if path is not None and not path.exists():
+            raise OptionError(
+                f"{name} {path} of study {study.name!r} does not exist here: put it back, or "
+                "repeat the study in the folder that it was run in"
+            )
 
 
 def _device(study: StudyRecord) -> str:

@@ -94,7 +94,7 @@ class Search:
         self._proposals = proposals
         self._precision = precision
         self._setbacks = Setbacks(self.retries)
-        self._confirmation: tuple[Confirmation, int] | None = None
+        self._confirmations: tuple[Confirmation, ...] = ()
         proposals.mend(history.trials)
         folder.tidy({trial.number for trial in history.interrupted})
         self.belief = Belief(history, spec, seed)
@@ -254,7 +254,7 @@ class Search:
             return self.schedule(self.history.attempts)
         now = self._situation()
         found: Intent | Signal = Signal.DONE
-        if self._confirmation is None:
+        if not self._confirmations:
             found = agenda.next_reference(self.plan, now) or agenda.next_search(self.plan, now)
             if found is Signal.DONE and (self.history.running or self.history.interrupted):
                 found = Signal.WAIT
@@ -310,12 +310,11 @@ class Search:
         return Assignment(trial.number, run, earlier, self.history.longest_wait(trial.arm))
 
     def _next_confirmation(self, now: Situation) -> Intent | Signal:
-        scale = self.belief.widest_scale()
-        if self._confirmation is None and self.plan.pairs and scale is not None:
-            self._confirmation = agenda.choose_confirmation(self.plan, now, scale)
-        if self._confirmation is None:
-            return Signal.DONE
-        return agenda.next_confirmation(self.plan, now, *self._confirmation)
+        if not self._confirmations and self.plan.pairs:
+            scales = map(self.belief.widest_scale, self.plan.settings)
+            chosen = (agenda.choose_confirmation(self.plan, now, one) for one in scales if one)
+            self._confirmations = tuple(one for one in chosen if one is not None)
+        return agenda.next_confirmation(self.plan, now, self._confirmations)
 
     def _notify(self) -> None:
         if self.listener is not None:

@@ -4,7 +4,8 @@
     n   search trials per scale                  c   pairs of confirmation runs, widest scale
 
 A scale costs (k + s − 1 + n) trials: the reference at every rung for the first seed, at the best
-rung for the other seeds, and the search.
+rung for the other seeds, and the search. Settings that are searched side by side have each all of
+that: the cost of a trial is then that of one under each of them.
 """
 
 from __future__ import annotations

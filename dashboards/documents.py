@@ -63,6 +63,12 @@ def gamma_star_at(document: Document | None) -> GammaStar | None:
     return GammaStar(star.median, star.low, star.high, plateau, verdict, share or math.nan)
 
 
+def gamma_stars_at(document: Document | None) -> dict[str, GammaStar]:
+    """Return the γ* of each of the settings of a recommendation."""
+    found = {str(row.get("settings")): gamma_star_at(row) for row in rows_at(document, "settings")}
+    return {settings: star for settings, star in found.items() if star is not None}
+
+
 def rows_at(document: Document | None, *path: str) -> list[Document]:
     """Return the objects of the list at a path."""
     found = value_at(document, *path)

@@ -9,10 +9,13 @@ from datetime import UTC, datetime
 import plotly.graph_objects as go
 
 from critical.dashboards.data import ReportData, gather
-from critical.dashboards.figures import curves, training
-from critical.dashboards.figures.arms import arms_in
+from critical.dashboards.figures import curves, gains, training
+from critical.dashboards.figures.arms import arms_in, settings_of
+from critical.dashboards.figures.coordinates import coordinates_figure
 from critical.dashboards.figures.curves import curves_figure
+from critical.dashboards.figures.development import development_figure, saturation_figure
 from critical.dashboards.figures.front import front_figure
+from critical.dashboards.figures.gains import gains_figure
 from critical.dashboards.figures.gamma_star import gamma_star_figure
 from critical.dashboards.figures.ledger import ledger_figure
 from critical.dashboards.figures.narrowing import narrowing_figure
@@ -54,6 +57,7 @@ def render(data: ReportData, frame: Frame = STANDALONE, *forms: Html) -> str:
         tag("section", tag("h2", "Where γ* lies"), *_plates(_answer_plates(data))),
         tag("section", tag("h2", "Scale by scale"), scales_table(data.posterior)),
         tag("section", tag("h2", "How the search went"), *_plates(_search_plates(data))),
+        _recorded(data),
         _matrices(matrices_table(recommended)),
         *forms,
         tag("section", tag("h2", "How it was asked"), options_table(data.study)),
@@ -81,6 +85,8 @@ def _matrices(table: Html | None) -> Html | None:
 
 def _gamma_star_caption(data: ReportData) -> str:
     bars = "Each bar is the 90% interval of γ* at one width and its thick part the plateau"
+    if len(settings_of(data.posterior)) > 1:
+        bars += ", in a colour for each of the settings"
     if data.posterior is None or data.posterior.target is None:
         return f"{bars}; nothing is carried to a target before a scale has learned."
     return (
@@ -125,7 +131,7 @@ def _search_plates(data: ReportData) -> list[Plate]:
             "How the interval narrowed",
             "The band is the 90% interval of γ* after each completed trial, above what had been "
             "spent by then: where it no longer narrows, further trials of this kind buy little.",
-            narrowing_figure(data.study, data.narrowing),
+            narrowing_figure(data.study, data.narrowing, _first_of_several(data)),
         ),
         Plate(
             "ledger",
@@ -143,6 +149,64 @@ def _search_plates(data: ReportData) -> list[Plate]:
             least_pixels=60 + training.COLUMN_PIXELS * panels if panels > 1 else 0,
         ),
     ]
+
+
+def _recorded(data: ReportData) -> Html | None:
+    plates = _recorded_plates(data)
+    return tag("section", tag("h2", "Inside the runs"), *_plates(plates)) if plates else None
+
+
+def _recorded_plates(data: ReportData) -> list[Plate]:
+    """Return what can be drawn of what trials recorded: a user's own may have none of it."""
+    scales = len(arms_in(data.trials))
+    figures = (
+        (
+            "gains",
+            "What each kind of item gains",
+            "Final loss on each kind of item less that of the reference run of the same seed, in "
+            "nats per token: points below the dotted line have learned it better than the "
+            "reference did, and the line joins medians of neighbouring γ.",
+            gains_figure(data.trials, data.last, data.posterior),
+            60 + gains.COLUMN_PIXELS * scales if scales > 1 else 0,
+        ),
+        (
+            "development",
+            "How the weights develop",
+            "Ranks of three weight matrices at the widest scale as tokens are seen, and the share "
+            "of pairs of their rows that point the same way (cosine above 0.7): where a rank falls "
+            "and rises again, the matrix has condensed first and expanded later.",
+            development_figure(data.trials, data.curves),
+            620,
+        ),
+        (
+            "saturation",
+            "Norms and attention sinks",
+            "Above, the norm that its ε restrains most: under the dotted 0.95 it no longer "
+            "normalizes; below, the greatest share of attention that any block pays to the first "
+            "token.",
+            saturation_figure(data.trials, data.curves),
+            0,
+        ),
+        (
+            "coordinates",
+            "Coordinate check",
+            "RMS of the last block's output, and the gradient's norm on the first batch, against "
+            "width, a line for each group of γ: where lines are level, widths are alike in this.",
+            coordinates_figure(data.trials, data.curves),
+            0,
+        ),
+    )
+    return [
+        Plate(name, title, caption, figure, least_pixels)
+        for name, title, caption, figure, least_pixels in figures
+        if figure is not None
+    ]
+
+
+def _first_of_several(data: ReportData) -> str | None:
+    """Name the settings that the search's steps are of, where there are others."""
+    names = settings_of(data.posterior)
+    return names[0] if len(names) > 1 else None
 
 
 def _plates(plates: Sequence[Plate]) -> list[Html]:

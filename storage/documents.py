@@ -32,8 +32,16 @@ def dumps(document: object) -> str:
 
 
 def posterior_document(record: PosteriorRecord) -> dict[str, Any]:
-    """Return a posterior as a JSON object, one key a field."""
-    return asdict(record)
+    """Return a posterior as a JSON object, one key a field.
+
+    What only several settings need is left out where there is one, as versions before had it.
+    """
+    document = asdict(record)
+    if not record.others:
+        del document["others"]
+        if record.settings == "target":
+            del document["settings"]
+    return document
 
 
 def posterior_record(document: Mapping[str, Any]) -> PosteriorRecord:

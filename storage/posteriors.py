@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row, Select, func, select, update
 from sqlalchemy.orm import Session
 
+from critical.storage.agreement import SETTINGS_DISAGREE, disagreeing
 from critical.storage.documents import posterior_document, posterior_record
 from critical.storage.records import (
     Document,
@@ -22,6 +23,7 @@ def add(session: Session, study_id: int, record: PosteriorRecord, spent_seconds:
     """Store a step: its summary for good, its document until the next step's replaces it."""
     _drop_document(session, study_id)
     star = None if record.target is None else record.target.gamma_star
+    verdict = None if star is None else star.verdict
     session.add(
         Posterior(
             study_id=study_id,
@@ -30,7 +32,7 @@ def add(session: Session, study_id: int, record: PosteriorRecord, spent_seconds:
             median=None if star is None else star.median,
             low=None if star is None else star.low,
             high=None if star is None else star.high,
-            verdict=None if star is None else star.verdict,
+            verdict=SETTINGS_DISAGREE if star and disagreeing(record) else verdict,
             created_at=datetime.now(UTC),
             document=posterior_document(record),
         )

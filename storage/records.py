@@ -349,11 +349,24 @@ class TargetPosterior:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingsPosterior:
+    """What the scales of one settings say of any width; the fields are PosteriorRecord's."""
+
+    settings: str
+    centre_width: float
+    intercept: tuple[float, ...]
+    slope: tuple[float, ...]
+    target: TargetPosterior | None
+    holdout: Holdout | None
+
+
+@dataclass(frozen=True, slots=True)
 class PosteriorRecord:
     """Everything that was inferred after ``trials`` completed trials.
 
     γ* at width w of draw i is intercept[i] + slope[i] · log₂(w / centre_width), plus a
-    discrepancy N(0, discrepancy_sd²), truncated to the search interval.
+    discrepancy N(0, discrepancy_sd²), truncated to the search interval. Where several settings
+    are searched side by side, that is of the first of them; ``answers`` has each one's.
     """
 
     trials: int
@@ -368,11 +381,28 @@ class PosteriorRecord:
     holdout: Holdout | None
     slope_sd: float
     """Prior sd of γ*'s slope, γ per octave of width."""
+    settings: str = "target"
+    """Those that ``centre_width``, ``intercept``, ``slope``, ``target`` and ``holdout`` are of."""
+    others: tuple[SettingsPosterior, ...] = ()
+    """The same of the other settings that are searched beside them."""
+
+    @property
+    def answers(self) -> tuple[SettingsPosterior, ...]:
+        """What each of the settings says, the first's first."""
+        first = SettingsPosterior(
+            self.settings,
+            self.centre_width,
+            self.intercept,
+            self.slope,
+            self.target,
+            self.holdout,
+        )
+        return first, *self.others
 
 
 @dataclass(frozen=True, slots=True)
 class PosteriorSummary:
-    """One step of γ*'s narrowing."""
+    """One step of γ*'s narrowing; the first settings', where several are searched."""
 
     trials: int
     spent_seconds: float
@@ -380,6 +410,7 @@ class PosteriorSummary:
     low: float
     high: float
     verdict: str
+    """γ*'s, or ``settings disagree`` where it is no single γ*: see ``agreement``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,6 +293,18 @@ class Store:
         with self._reading() as session:
             return extras.at_last(session, study_id, extra)
 
+    def last_measurements(
+        self, study_id: int, names: Sequence[str] = ()
+    ) -> dict[int, MeasurementRecord]:
+        """Return each trial's last measurement by trial number, in one query.
+
+        Args:
+            study_id: The study.
+            names: Which of the extras to read; the others are left out.
+        """
+        with self._reading() as session:
+            return extras.last_measurements(session, study_id, names)
+
     def trial_measurements(self, trial_id: int) -> tuple[MeasurementRecord, ...]:
         """Return one trial's measurements in order."""
         with self._reading() as session:

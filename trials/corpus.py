@@ -1,34 +1,31 @@
 """Real text as a flat token file, read and tokenized once by the driver and mapped by workers.
 
-Tokens are bytes. By default the text is what ships with every Python: the standard library's
-sources, which are about half English documentation.
+Tokens are bytes, or those of a tokenizer, or whatever ids a file of tokens holds already. The
+token file is named by its digest, so every node and Python version trains on the same tokens.
 """
 
 from __future__ import annotations
 
-import codecs
 import hashlib
-import os
-import sysconfig
+import json
+import re
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from critical.trials.errors import CorpusError
+from critical.trials.text_files import read_text, standard_library
+from critical.trials.token_ids import Ids, read_ids
+from critical.trials.tokenizer import digest_of, encode
 
 SYMBOLS = 256
-"""Token ids that text uses."""
-VALIDATION = 0.05
-"""The corpus' last part, kept from training."""
-MOST_BYTES = 64 * 2**20
-"""What is read of a user's text; the rest is left out."""
-STANDARD_LIBRARY_BYTES = 4 * 2**20
-FEWEST_BYTES = 4096
+"""Token ids of text whose tokens are bytes."""
+FEWEST_TOKENS = 4096
+TOKENS_SUFFIX = ".bin"
+"""A corpus file of this suffix holds token ids; any other holds text."""
+_DEFAULT_TEXT = "default-text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,150 +33,178 @@ class Corpus:
     """A token file.
 
     Attributes:
-        path: Flat file of one byte a token.
+        path: Flat file of unsigned little-endian integers, one a token, with no header.
         tokens: Number of tokens.
-        digest: SHA-256 of the file, hexadecimal.
+        digest: SHA-256, hexadecimal, of the file where tokens are bytes; else of the number of
+            symbols and the file. Whatever changes a token changes it.
+        symbols: Number of token ids, all below it.
     """
 
     path: Path
     tokens: int
     digest: str
+    symbols: int = SYMBOLS
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger]:
+        """The type of a token in the file: the smallest that holds every id."""
+        return token_type(self.symbols)
 
 
-class Text:
-    """Random windows of a token file, from its training or its validation part.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a corpus is to be read, where it is not plain text taken byte by byte.
 
-    Raises:
-        CorpusError: The token file is not on this machine, or is not the one that was prepared.
+    Attributes:
+        tokenizer: A ``tokenizer.json`` of Hugging Face's tokenizers, or None for bytes.
+        text_field: What holds the text in each object of JSONL files, ``text`` if None.
+        token_bytes: Bytes of an id in a file of token ids, 2 (if None) or 4.
+        vocabulary: Number of ids of such a file; one more than the greatest that it holds if None.
     """
 
-    def __init__(self, corpus: Corpus, first_id: int) -> None:
-        try:
-            self._data = np.memmap(corpus.path, dtype=np.uint8, mode="r")
-        except (OSError, ValueError) as error:
-            raise CorpusError(
-                f"token file {corpus.path} cannot be read ({error}): "
-                "give a --work-dir that every worker sees"
-            ) from error
-        if len(self._data) != corpus.tokens:
-            raise CorpusError(
-                f"token file {corpus.path} holds {len(self._data)} tokens instead of "
-                f"{corpus.tokens}: delete it and search again"
-            )
-        self._split = int(len(self._data) * (1 - VALIDATION))
-        self._first_id = first_id
-
-    def windows(
-        self, count: int, length: int, generator: torch.Generator, *, validation: bool = False
-    ) -> Tensor:
-        """Draw windows of ``length`` + 1 tokens. Shape (count, length + 1), int64."""
-        low, high = (self._split, len(self._data)) if validation else (0, self._split)
-        start = torch.randint(low, high - length, (count, 1), generator=generator)
-        index = (start + torch.arange(length + 1)).numpy()
-        return torch.from_numpy(self._data[index].astype(np.int64)) + self._first_id
+    tokenizer: Path | None = None
+    text_field: str | None = None
+    token_bytes: int | None = None
+    vocabulary: int | None = None
 
 
-def prepare(source: Path | None, folder: Path) -> Corpus:
+def token_type(symbols: int) -> np.dtype[np.unsignedinteger]:
+    """Return the smallest unsigned little-endian type for ids below ``symbols``."""
+    return np.dtype("u1" if symbols <= 2**8 else "<u2" if symbols <= 2**16 else "<u4")
+
+
+def prepare(source: Path | None, folder: Path, reading: Reading | None = None) -> Corpus:
     """Read a corpus, write its token file into ``folder`` under its digest, and describe it.
 
     Args:
-        source: A text file, a folder of text files, or None for Python's standard library.
+        source: A text file or JSONL (``.jsonl``, ``.ndjson``), a folder of them, a file of token
+            ids (``.bin``), or None for Python's standard library.
         folder: Where the token file goes; made where it is missing.
+        reading: How to read the source.
 
     Raises:
-        CorpusError: The source is missing, unreadable, too small or not text, or ``folder`` cannot
-            be written to.
+        CorpusError: The source or the tokenizer is missing, unreadable, too small or not what its
+            name says, ``reading`` does not suit it, or ``folder`` cannot be written to.
     """
-    data = _standard_library() if source is None else _read(source)
-    digest = hashlib.sha256(data).hexdigest()
-    path = folder / f"corpus-{digest[:16]}.bin"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_bytes() != data:
-            _write(path, data)
-    except OSError as error:
+    reading = reading or Reading()
+    if source is not None and source.suffix == TOKENS_SUFFIX and not source.is_dir():
+        _refuse_for_tokens(source, reading)
+        return _keep_ids(read_ids(source, reading.token_bytes, reading.vocabulary), source, folder)
+    _refuse_for_text(source, reading)
+    tokenizer = reading.tokenizer
+    by = None if tokenizer is None else digest_of(tokenizer)
+    text = _default_text(folder) if source is None else read_text(source, reading.text_field)
+    if tokenizer is None:
+        return _keep(text, SYMBOLS, folder)
+    # Encoding takes seconds a megabyte, and the same command resumes: what it came to is kept.
+    memory = "tokenized-" + hashlib.sha256(f"{by} ".encode() + text).hexdigest()[:16]
+    corpus = _recall(folder, memory)
+    if corpus is None:
+        place = source or Path("Python's standard library")
+        corpus = _keep_ids(encode(text, tokenizer), place, folder)
+        _remember(folder, memory, corpus)
+    return corpus
+
+
+def _refuse_for_tokens(source: Path, reading: Reading) -> None:
+    for name in ("tokenizer", "text_field"):
+        if getattr(reading, name) is not None:
+            flag = "--" + name.replace("_", "-")
+            raise CorpusError(
+                f"corpus {source} holds token ids already, so {flag} cannot be used: leave it "
+                f"out, or give text (a name that does not end in {TOKENS_SUFFIX})"
+            )
+
+
+def _refuse_for_text(source: Path | None, reading: Reading) -> None:
+    for name in ("token_bytes", "vocabulary"):
+        if getattr(reading, name) is not None:
+            flag = "--" + name.replace("_", "-")
+            given = "no corpus is given" if source is None else f"corpus {source} is text"
+            raise CorpusError(
+                f"{flag} is for token ids, and {given}: leave it out, or give "
+                f"a file whose name ends in {TOKENS_SUFFIX} with --corpus"
+            )
+    if source is None and reading.text_field is not None:
         raise CorpusError(
-            f"token file {path} cannot be written ({error.strerror}): give another --work-dir"
-        ) from error
-    return Corpus(path, len(data), digest)
+            "--text-field is for JSONL, and no corpus is given: leave it out, or give a .jsonl "
+            "file with --corpus"
+        )
+
+
+def _default_text(folder: Path) -> bytes:
+    """Return the text that this folder has had from the first, or else the standard library.
+
+    Another version of Python has another library: a study that was begun with an older one goes
+    on with the text that it has.
+    """
+    kept = _recall(folder, _DEFAULT_TEXT)
+    if kept is not None:
+        return kept.path.read_bytes()
+    text = standard_library()
+    _remember(folder, _DEFAULT_TEXT, _keep(text, SYMBOLS, folder))
+    return text
+
+
+def _remember(folder: Path, name: str, corpus: Corpus) -> None:
+    document = {"digest": corpus.digest, "symbols": corpus.symbols}
+    _write(folder / f"{name}.json", json.dumps(document).encode())
+
+
+def _recall(folder: Path, name: str) -> Corpus | None:
+    """Return a corpus that this folder has under a name, if it is there and whole."""
+    try:
+        document = json.loads((folder / f"{name}.json").read_bytes())
+        digest, symbols = str(document["digest"]), int(document["symbols"])
+        path = _path(folder, digest) if re.fullmatch("[0-9a-f]{64}", digest) else folder
+        data = path.read_bytes()
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    whole = _digest(data, symbols) == digest
+    return (
+        Corpus(path, len(data) // token_type(symbols).itemsize, digest, symbols) if whole else None
+    )
+
+
+def _keep_ids(found: Ids, source: Path, folder: Path) -> Corpus:
+    if len(found.ids) < FEWEST_TOKENS:
+        raise CorpusError(
+            f"corpus {source} comes to {len(found.ids)} tokens: give at least {FEWEST_TOKENS}"
+        )
+    data = found.ids.astype(token_type(found.symbols)).tobytes()
+    return _keep(data, found.symbols, folder)
+
+
+def _keep(data: bytes, symbols: int, folder: Path) -> Corpus:
+    """Put a token file into the folder, unless it is there already."""
+    digest = _digest(data, symbols)
+    path = _path(folder, digest)
+    _write(path, data)
+    return Corpus(path, len(data) // token_type(symbols).itemsize, digest, symbols)
+
+
+def _digest(data: bytes, symbols: int) -> str:
+    prefix = b"" if symbols == SYMBOLS else f"{symbols} symbols\n".encode()
+    return hashlib.sha256(prefix + data).hexdigest()
+
+
+def _path(folder: Path, digest: str) -> Path:
+    return folder / f"corpus-{digest[:16]}.bin"
 
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file that other processes see whole or not at all, under a name of our own first."""
     partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _read(source: Path) -> bytes:
-    try:
-        if not source.exists():
-            raise CorpusError(
-                f"corpus {source} does not exist: give a text file or a folder of them"
-            )
-        if not source.is_dir() and not source.is_file():
-            raise CorpusError(f"corpus {source} is neither a file nor a folder: give one of them")
-        files = _files(source) if source.is_dir() else [source]
-        data = _join(files, MOST_BYTES, skip_binary=source.is_dir())
-    except OSError as error:
-        raise _unreadable(source, error) from error
-    if len(data) < FEWEST_BYTES:
-        raise CorpusError(
-            f"corpus {source} holds {len(data)} bytes of text: give at least {FEWEST_BYTES}"
-        )
-    return data
-
-
-def _files(folder: Path) -> list[Path]:
-    def refuse(error: OSError) -> None:  # pathlib's rglob would pass over what it may not read
-        raise error
-
-    places = os.walk(folder, onerror=refuse)
-    found = (Path(place, name) for place, _, names in places for name in names)
-    return sorted(file for file in found if file.is_file())
-
-
-def _standard_library() -> bytes:
-    folder = Path(sysconfig.get_path("stdlib"))
-    data = _join(sorted(folder.glob("*.py")), STANDARD_LIBRARY_BYTES, skip_binary=True)
-    if len(data) < FEWEST_BYTES:
-        raise CorpusError(f"{folder} holds no sources to read: give your own text with --corpus")
-    return data
-
-
-def _join(files: Iterable[Path], most: int, *, skip_binary: bool) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    for file in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.read_bytes() == data:
+            return
         try:
-            with file.open("rb") as stream:
-                part = stream.read(most - size)
-        except OSError as error:
-            raise _unreadable(file, error) from error
-        if not _is_text(part):
-            if skip_binary:
-                continue
-            raise CorpusError(f"corpus {file} is not text (UTF-8): give a text file or a folder")
-        parts.append(part)
-        size += len(part)
-        if size >= most:
-            break
-    return b"".join(parts)
-
-
-def _unreadable(place: Path, error: OSError) -> CorpusError:
-    return CorpusError(
-        f"corpus {error.filename or place} cannot be read ({error.strerror}): "
-        "give text that this user may read"
-    )
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(data)  # may be cut within a character
-    except UnicodeDecodeError:
-        return False
-    return b"\0" not in data
+            partial.write_bytes(data)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise CorpusError(
+            f"token file {path} cannot be written ({error.strerror}): give another --work-dir"
+        ) from error

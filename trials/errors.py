@@ -17,5 +17,13 @@ class MixtureError(TrialError):
     """Fractions of a mixture that cannot be read."""
 
 
+class SettingsError(TrialError):
+    """Settings of an arm that are not known, or that the model cannot have."""
+
+
+class ModelError(TrialError):
+    """A target's own family that cannot be built as a proxy."""
+
+
 class TrainableError(TrialError):
     """A user's own trial that cannot be loaded."""

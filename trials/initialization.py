@@ -27,6 +27,7 @@ RESIDUAL_PROJECTION = re.compile(
     r"|(self_)?(attn|attention)\.dense)\.weight$"
 )
 """Names under which the common families write into the residual stream."""
+_STACKS = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,9 @@ def initialize(
     that models of one seed differ by a scale per matrix and nothing else.
 
     Args:
-        model: Any module. Tied parameters are drawn once. Hugging Face's Conv1D and the fused
-            in-projection of ``nn.MultiheadAttention`` are known besides Linear and Embedding.
+        model: Any module. Tied parameters are drawn once. Hugging Face's Conv1D, its stacks of
+            experts with their routers, and the fused in-projection of ``nn.MultiheadAttention``
+            are known besides Linear and Embedding.
         gamma: The exponent γ.
         seed: Decides the random draws.
         convention: ``fan_in`` or ``width``, see the module's text.
@@ -175,12 +177,24 @@ def _matrices_of(module: nn.Module) -> tuple[tuple[str, int], ...]:
         )
     if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers: [in, out]
         return (("weight", int(cast(Tensor, module.weight).shape[0])),)
-    return ()
+    return _matrices_of_experts(module)
+
+
+def _matrices_of_experts(module: nn.Module) -> tuple[tuple[str, int], ...]:
+    """Families stack experts as (experts, out, in), or (experts, in, out) and then say so."""
+    own = {name: tuple(p.shape) for name, p in module.named_parameters(recurse=False)}
+    if re.search("Router|Gate", type(module).__name__) and len(own.get("weight", ())) == 2:
+        return (("weight", own["weight"][1]),)
+    transposed = getattr(module, "is_transposed", None)
+    if not isinstance(transposed, bool):
+        return ()
+    stacks = {name: own[name] for name in _STACKS if len(own.get(name, ())) == 3}
+    return tuple((name, shape[1] if transposed else shape[2]) for name, shape in stacks.items())
 
 
 def _reset_gains_and_biases(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
-        if name.endswith("bias"):  # before the gains: a bias would mislead the probe
+        if _is_bias(name):  # before the gains: a bias would mislead the probe
             parameter.zero_()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -188,9 +202,13 @@ def _reset_gains_and_biases(model: nn.Module) -> None:
                 parameter.fill_(0.0 if _is_zero_centred(module, parameter) else 1.0)
 
 
+def _is_bias(name: str) -> bool:
+    return name.endswith("bias") and not name.endswith("dt_bias")  # a state-space time step
+
+
 def _is_zero_centred(module: nn.Module, weight: nn.Parameter) -> bool:
     """Whether a norm's gain is 1 + weight, as in Gemma: then weight 1 would mean gain 2."""
-    if isinstance(module, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
+    if type(module) in (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm):  # Nemotron's is a subclass
         return False
     weight.zero_()
     probe = torch.linspace(-1.0, 1.0, weight.numel(), dtype=weight.dtype, device=weight.device)
@@ -205,5 +223,5 @@ def _unknown_matrices(model: nn.Module, known: set[str]) -> tuple[str, ...]:
     return tuple(
         name
         for name, parameter in model.named_parameters()
-        if parameter.ndim >= 2 and name not in known
+        if parameter.ndim >= 2 and name not in known and not _is_bias(name)
     )

@@ -1,109 +1,96 @@
-"""A Llama-style decoder: pre-norm RMSNorm, rotary positions, SwiGLU, tied or untied head.
+"""The proxy: a decoder of any common kind; by default Llama's, pre-norm RMSNorm, rotary, SwiGLU.
 
-Shapes: n sequences of t tokens, d width, h heads, e = d/h head dimension, f feed-forward.
+Shapes: n sequences of t tokens, d width, h heads, e head dimension, f feed-forward.
 
 A batch is a list of groups, each of shape (n, t) with its own n and t: the position-wise parts run
 once over all tokens, attention runs within each group. So short task sequences and long text share
 one forward pass with neither padding nor masks across sequences.
+
+Every norm is an ``nn.RMSNorm`` or ``nn.LayerNorm``, so that its input and its ε can be looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from critical.trials.architecture import Activation, ModelShape, even
+from critical.trials.attention import Attention, norm, rotary_table
 
-@dataclass(frozen=True, slots=True)
-class ModelShape:
-    """What a decoder is built from.
+__all__ = ["Decoder", "ModelShape"]
 
-    Attributes:
-        vocabulary: Number of token ids.
-        width: d_model.
-        depth: Blocks.
-        heads: Attention heads; divides ``width`` into an even head dimension.
-        feed_forward: Hidden dimension of the SwiGLU.
-        norm_eps: ε of every RMSNorm.
-        tied: Whether the head shares the embedding's matrix.
-        longest: Longest sequence, tokens.
-    """
-
-    vocabulary: int
-    width: int
-    depth: int
-    heads: int
-    feed_forward: int
-    norm_eps: float = 1e-6
-    tied: bool = False
-    longest: int = 256
-
-    def __post_init__(self) -> None:
-        if self.width % (2 * self.heads):
-            raise ValueError(
-                f"{self.heads} heads do not divide the width {self.width} into an even dimension"
-            )
-
-
-class Attention(nn.Module):
-    """Causal self-attention with rotary positions."""
-
-    def __init__(self, shape: ModelShape) -> None:
-        super().__init__()
-        self.heads = shape.heads
-        self.qkv_proj = nn.Linear(shape.width, 3 * shape.width, bias=False)
-        self.o_proj = nn.Linear(shape.width, shape.width, bias=False)
-
-    def forward(self, x: Tensor, rotary: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
-        """Attend within each group; x of shape (tokens, d), all groups one after another."""
-        sizes = [n * t for n, t in groups]
-        mixed = [
-            self._attend(part, rotary, n, t)
-            for part, (n, t) in zip(self.qkv_proj(x).split(sizes), groups, strict=True)
-        ]
-        return self.o_proj(torch.cat(mixed) if len(mixed) > 1 else mixed[0])  # type: ignore[no-any-return]
-
-    def _attend(self, qkv: Tensor, rotary: Tensor, n: int, t: int) -> Tensor:
-        split = qkv.view(n, t, 3, self.heads, -1)
-        q, k = rotate(split[:, :, :2], rotary[:t]).unbind(2)
-        v = split[:, :, 2]
-        out = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True
-        )
-        return out.transpose(1, 2).reshape(n * t, -1)
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
+}
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: down(silu(gate(x)) · up(x))."""
+    """down(activation(gate(x)) · up(x)), or down(activation(up(x))) where it is not gated."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        self.gate_up_proj = nn.Linear(shape.width, 2 * shape.feed_forward, bias=False)
-        self.down_proj = nn.Linear(shape.feed_forward, shape.width, bias=False)
+        kinds = shape.kinds
+        width, inner, bias = shape.width, shape.feed_forward, kinds.feed_forward_bias
+        self.activation = ACTIVATIONS[kinds.activation]
+        self.gated = kinds.gated
+        if kinds.gated:
+            self.gate_up_proj = nn.Linear(width, 2 * inner, bias=bias)
+        else:
+            self.up_proj = nn.Linear(width, inner, bias=bias)
+        self.down_proj = nn.Linear(inner, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (tokens, d) to (tokens, d)."""
+        if not self.gated:
+            return self.down_proj(self.activation(self.up_proj(x)))  # type: ignore[no-any-return]
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)  # type: ignore[no-any-return]
+        return self.down_proj(self.activation(gate) * up)  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
+    """Attention and feed-forward, with norms where the architecture has them.
 
-    def __init__(self, shape: ModelShape) -> None:
+    ``attention_norm`` and ``feed_forward_norm`` precede their layer, ``…_post_norm`` follow it;
+    one that the architecture lacks is an identity.
+    """
+
+    def __init__(self, shape: ModelShape, *, first: bool) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(shape.width, eps=shape.norm_eps)
+        kinds, eps = shape.kinds, shape.norm_eps
+        reading = eps if shape.first_norm_eps is None or not first else shape.first_norm_eps
+        before, after = kinds.placement != "post", kinds.placement != "pre"
+
+        def made(wanted: bool, eps: float) -> nn.Module:
+            return norm(kinds, shape.width, eps) if wanted else nn.Identity()
+
+        self.parallel = kinds.parallel
+        self.attention_norm = made(before, reading)
         self.attention = Attention(shape)
-        self.feed_forward_norm = nn.RMSNorm(shape.width, eps=shape.norm_eps)
+        self.attention_post_norm = made(after, eps)
+        self.feed_forward_norm = made(
+            before and kinds.parallel != "shared_norm",
+            reading if kinds.parallel == "own_norms" else eps,
+        )
         self.feed_forward = FeedForward(shape)
+        self.feed_forward_post_norm = made(after, eps)
 
     def forward(self, x: Tensor, rotary: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
         """Map (tokens, d) to (tokens, d)."""
-        x = x + self.attention(self.attention_norm(x), rotary, groups)
-        return x + self.feed_forward(self.feed_forward_norm(x))  # type: ignore[no-any-return]
+        read = self.attention_norm(x)
+        attended = x + self.attention_post_norm(self.attention(read, rotary, groups))
+        if self.parallel == "no":
+            read = self.feed_forward_norm(attended)
+        elif self.parallel == "own_norms":
+            read = self.feed_forward_norm(x)
+        return attended + self.feed_forward_post_norm(self.feed_forward(read))  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):
@@ -113,14 +100,18 @@ class Decoder(nn.Module):
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
+        kinds = shape.kinds
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
-        self.norm = nn.RMSNorm(shape.width, eps=shape.norm_eps)
-        self.head = nn.Linear(shape.width, shape.vocabulary, bias=False)
+        learned = kinds.positions == "learned"
+        self.position = nn.Embedding(shape.longest, shape.width) if learned else None
+        self.blocks = nn.ModuleList(Block(shape, first=n == 0) for n in range(shape.depth))
+        self.norm = norm(kinds, shape.width, shape.norm_eps)
+        self.head = nn.Linear(shape.width, shape.vocabulary, bias=kinds.head_bias)
         if shape.tied:
             self.head.weight = self.embedding.weight
-        table = rotary_table(shape.width // shape.heads, shape.longest)
+        rotated = 0 if learned else even(shape.head_size * kinds.rotary_fraction)
+        table = rotary_table(rotated, shape.longest, kinds.rotary_base)
         self.register_buffer("rotary", table, persistent=False)
 
     def forward(self, tokens: Sequence[Tensor], last: Sequence[int]) -> list[Tensor]:
@@ -134,16 +125,18 @@ class Decoder(nn.Module):
             For each group logits of shape (n, k, vocabulary).
         """
         groups = [(group.shape[0], group.shape[1]) for group in tokens]
-        x = self.embedding(torch.cat([group.flatten() for group in tokens]))
+        x = self._embedded(tokens)
         for block in self.blocks:
             x = block(x, self.rotary, groups)
-        parts = x.split([n * t for n, t in groups])
+        parts = torch.split(x, [n * t for n, t in groups])
         # The head is the widest matrix: run it only where something is predicted.
         wanted = [
             part.view(n, t, -1)[:, t - k :].reshape(n * k, -1)
             for part, (n, t), k in zip(parts, groups, last, strict=True)
         ]
         logits = self.head(self.norm(torch.cat(wanted)))
+        if (cap := self.shape.kinds.logit_cap) is not None:
+            logits = cap * (logits / cap).tanh()
         return [
             part.view(n, k, -1)
             for part, (n, _), k in zip(
@@ -151,16 +144,33 @@ class Decoder(nn.Module):
             )
         ]
 
+    @torch.no_grad()
+    def first_token_attention(self, tokens: Tensor) -> Tensor:
+        """Return the share of attention that later positions pay to the first token, per block.
 
-def rotary_table(head_dimension: int, longest: int, base: float = 10_000.0) -> Tensor:
-    """Return cosines and sines of rotary positions. Shape (longest, 2, e/2), float32."""
-    frequency = base ** -(torch.arange(0, head_dimension, 2) / head_dimension)
-    angle = torch.arange(longest)[:, None] * frequency
-    return torch.stack((angle.cos(), angle.sin()), dim=1)
+        Args:
+            tokens: Token ids. Shape (n, t), t ≥ 2.
 
+        Returns:
+            The mean over sequences, heads and all queries after the first, in [0, 1]. Shape
+            (depth,), float32.
+        """
+        n, t = tokens.shape
+        x = self._embedded([tokens])
+        shares = []
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            read = block.attention_norm(x)
+            shares.append(block.attention.first_token_share(read, self.rotary, n, t))
+            x = block(x, self.rotary, [(n, t)])
+        return torch.stack(shares).float()
 
-def rotate(x: Tensor, rotary: Tensor) -> Tensor:
-    """Rotate queries and keys (n, t, 2, h, e) by their positions, rotary of shape (t, 2, e/2)."""
-    cos, sin = rotary[:, None, None].unbind(-2)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    def _embedded(self, tokens: Sequence[Tensor]) -> Tensor:
+        """Return what the first block reads. Shape (tokens, d), all groups one after another."""
+        x: Tensor = self.embedding(torch.cat([group.flatten() for group in tokens]))
+        if self.position is not None:
+            at = self.position.weight
+            x = x + torch.cat([at[: group.shape[1]].repeat(len(group), 1) for group in tokens])
+        if self.shape.kinds.scaled_embedding:
+            x = x * math.sqrt(self.shape.width)
+        return x

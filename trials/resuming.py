@@ -82,15 +82,21 @@ class Keeper:
         self.measured.append(measurement)
         return measurement
 
-    def after(self, step: int, training: Resumable) -> None:
+    def after(self, step: int, training: Resumable, *, stop: bool | None = None) -> None:
         """Save if it is time, or if a stop is requested; to be called after every step.
+
+        Args:
+            step: The last one taken.
+            training: What to save.
+            stop: Whether a stop is requested; None to ask the run.
 
         Raises:
             Interrupted: A stop is requested.
         """
         if self._run.checkpoint_dir is None:
             return
-        stop = self._run.stop_requested()
+        if stop is None:
+            stop = self._run.stop_requested()
         if stop or time.monotonic() >= self._due:
             self._save(step, training)
         if stop:

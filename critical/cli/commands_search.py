@@ -50,16 +50,39 @@ def search(
     ] = None,
     seed: Annotated[int | None, Option(help="First seed.")] = None,
     corpus: Annotated[
-        Path | None, Option(help="Your own text: a file, or a folder of files.")
+        Path | None,
+        Option(help="Your own text: a file or a folder of them, JSONL too; or token ids, a .bin."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        Option(help="tokenizer.json for the text, else bytes; many ids make every step dearer."),
+    ] = None,
+    text_field: Annotated[
+        str | None, Option(help="What holds the text in a JSONL file's objects; text.")
+    ] = None,
+    token_bytes: Annotated[int | None, Option(help="Bytes of an id in a .bin: 2, or 4.")] = None,
+    vocabulary: Annotated[
+        int | None, Option(help="Number of ids of a .bin; by default up to its greatest.")
     ] = None,
     mixture: Annotated[
-        str | None, Option(help="Sources: reasoning=0.5,memory=0.15,text=0.35.")
+        str | None,
+        Option(
+            help="Shares of the sources: reasoning=0.65,memory=0.1,text=0.25; "
+            "there are also keys, symmetric, deduction and addition."
+        ),
     ] = None,
     convention: Annotated[
         str | None, Option(help="fan_in: each matrix by its own; width: d_model for all.")
     ] = None,
     slope_sd: Annotated[
         float | None, Option(help="Prior sd of γ*'s slope per octave of width; 0.03.")
+    ] = None,
+    settings: Annotated[
+        str | None,
+        Option(help="To search side by side: target (default), relaxed, carried, with commas."),
+    ] = None,
+    proxy: Annotated[
+        str | None, Option(help="built-in (default), or hf: the target's own architecture.")
     ] = None,
     precision: Annotated[
         float | None, Option(help="Stop once the expected loss of share at γ* is under this.")

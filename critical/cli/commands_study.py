@@ -14,6 +14,9 @@ Storage = Annotated[
     str | None, Option(help="Store, as sqlite:///critical.db (also CRITICAL_STORAGE).")
 ]
 Json = Annotated[bool, Option("--json", help="Print one JSON document.")]
+Settings = Annotated[
+    str | None, Option(help="By which of the settings that were searched; by default target.")
+]
 Study = Annotated[str, Argument(help="Name of a study; critical studies lists them.")]
 
 
@@ -56,13 +59,14 @@ def recommend(
     target: Annotated[
         Path | None, Option(help="config.json of another model than the search's target.")
     ] = None,
+    settings: Settings = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
     """Recommend γ* with its interval, and the std of every matrix of the target."""
     from critical.cli import studying
 
-    studying.print_recommendation(study, target, storage, Output(as_json=as_json))
+    studying.print_recommendation(study, target, settings, storage, Output(as_json=as_json))
 
 
 def export(
@@ -75,6 +79,7 @@ def export(
     gamma: Annotated[
         float | None, Option(help="Write this γ instead of the recommended one.")
     ] = None,
+    settings: Settings = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
@@ -85,7 +90,9 @@ def export(
         raise typer.BadParameter(
             "--output, --in-place and --diff exclude each other: write one of them"
         )
-    result = export_study(study, to, config, gamma, storage)
+    if gamma is not None and settings is not None:
+        raise typer.BadParameter("--gamma and --settings exclude each other: write one of them")
+    result = export_study(study, to, config, gamma, settings, storage)
     result.deliver(Output(as_json=as_json), output_file=output, in_place=in_place, diff=diff)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from critical.cli.output import Output, say
 from critical.cli.studying import existing_store
 from critical.errors import ExportError
 from critical.export import ExportReport, export, framework
 from critical.export.files import unified_diff, write_atomically
+from critical.storage.agreement import SETTINGS_DISAGREE
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,22 @@ class Exported:
 
 
 def export_study(
-    study: str, to: str, config: Path, gamma: float | None, storage: str | None
+    study: str,
+    to: str,
+    config: Path,
+    gamma: float | None,
+    settings: str | None,
+    storage: str | None,
 ) -> Exported:
     """Write a study's γ*, at the width of the configuration, into that configuration.
+
+    Args:
+        study: Its name.
+        to: The framework.
+        config: The training configuration.
+        gamma: The γ to write in place of γ*, or None.
+        settings: By which of those that were searched γ* is; None for the headline's.
+        storage: As the command line gives it.
 
     Raises:
         CriticalError: The framework, the study or the configuration cannot be used.
@@ -69,13 +85,27 @@ def export_study(
     conditions: tuple[str, ...] = ()
     if gamma is None:
         with existing_store(storage) as store:
-            document = recommend(store, store.study(study), target)
+            document = recommend(store, store.study(study), target, settings)
         gamma = float(document["gamma"]["median"])
-        if document["exploratory"]:
-            raise ExportError(
-                f"study {study!r} is exploratory, no scale of it has learned: search a new "
-                f"--study with a bigger --budget, or write --gamma {gamma:.3g} all the same"
-            )
+        _check_recommended(document, study)
         conditions = tuple(document["conditions"])
     after, report = export(to, text, config.name, gamma)
     return Exported(config, text, after, report, study, conditions)
+
+
+def _check_recommended(document: Mapping[str, Any], study: str) -> None:
+    """Refuse a γ* that is not to be written without a further word."""
+    median = document["gamma"]["median"]
+    if document["exploratory"]:
+        raise ExportError(
+            f"study {study!r} is exploratory, no scale of it has learned: search a new "
+            f"--study with a bigger --budget, or write --gamma {median:.3g} all the same"
+        )
+    if document["gamma"]["verdict"] == SETTINGS_DISAGREE:
+        told = ", ".join(
+            f"{one['settings']} {one['gamma']['median']:.3f}" for one in document["settings"]
+        )
+        raise ExportError(
+            f"the settings of study {study!r} disagree on γ* ({told}): name those that you train "
+            f"under, as in --settings {document['headline']}"
+        )

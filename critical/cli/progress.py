@@ -78,18 +78,24 @@ def summary_line(search: Search, seconds: float) -> str:
         count = sum(t.state is state for t in history.trials)
         if count:
             parts.insert(2, f"{count} {state.value}")
-    star = _headline(search)
-    if star is not None:
-        parts.append(f"γ* {star.median:.3f} [{star.low:.2f}, {star.high:.2f}]")
+    stars = _headlines(search)
+    if stars:
+        parts.append("γ* " + ", ".join(stars))
     return " · ".join(parts)
 
 
-def _headline(search: Search) -> GammaStar | None:
-    posterior = search.posterior
-    if posterior is not None and posterior.target is not None:
-        return posterior.target.gamma_star
-    widest = search.belief.widest_scale()
-    return None if widest is None else widest.gamma_star
+def _headlines(search: Search) -> list[str]:
+    """γ* at the target, else at the widest scale, of each of the settings that has one."""
+    answers = () if search.posterior is None else search.posterior.answers
+    found = []
+    for own in answers:
+        widest = search.belief.widest_scale(own.settings)
+        star = own.target or widest
+        if star is not None:
+            told = star.gamma_star
+            name = f"{own.settings} " if len(answers) > 1 else ""
+            found.append(f"{name}{told.median:.3f} [{told.low:.2f}, {told.high:.2f}]")
+    return found
 
 
 def _strips(search: Search) -> Table:
@@ -98,19 +104,19 @@ def _strips(search: Search) -> Table:
     posterior = search.posterior
     if posterior is None:
         return table
-    interval = search.belief.spec.interval
+    several = len(posterior.answers) > 1
+
+    def add(place: str, settings: str, star: GammaStar, note: str) -> None:
+        name = f"{place} {settings}" if several else place
+        drawn = strip(star, search.belief.spec.interval)
+        table.add_row(name, drawn, f"{star.median:.2f}", star.verdict, note)
+
     for scale in posterior.scales:
-        star = scale.gamma_star
         note = "" if scale.learned else "exploratory"
-        table.add_row(
-            f"width {scale.width}", strip(star, interval), f"{star.median:.2f}", star.verdict, note
-        )
-    if posterior.target is not None:
-        star = posterior.target.gamma_star
-        table.add_row(
-            f"at {posterior.target.width}", strip(star, interval), f"{star.median:.2f}",
-            star.verdict, "",
-        )  # fmt: skip
+        add(f"width {scale.width}", scale.settings, scale.gamma_star, note)
+    for own in posterior.answers:
+        if own.target is not None:
+            add(f"at {own.target.width}", own.settings, own.target.gamma_star, "")
     return table
 
 

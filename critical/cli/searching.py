@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from critical.api import run_prepared
 from critical.budget import format_amount, unit_size
+from critical.cli.advice import recommendation_view
 from critical.cli.output import Output, fail, say, stdout_to_stderr
 from critical.cli.progress import Progress
-from critical.cli.tables import plan_view, recommendation_view
+from critical.cli.tables import plan_view
 from critical.comparison import sentences
 from critical.errors import Interruption
 from critical.options import RepeatOptions, SearchOptions

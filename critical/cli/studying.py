@@ -84,12 +84,12 @@ def print_study(name: str, storage: str | None, output: Output) -> None:
         )
         return
     from critical.budget import Budget
+    from critical.cli.advice import recommendation_view
     from critical.cli.failures import failures, lost_attempts, unsaved
     from critical.cli.tables import (
         environment_lines,
         ledger_line,
         plan_view,
-        recommendation_view,
     )
     from critical.plan import Plan
 
@@ -125,19 +125,19 @@ def print_trials(name: str, storage: str | None, output: Output, *, csv: bool) -
 
 
 def print_recommendation(
-    name: str, target: Path | None, storage: str | None, output: Output
+    name: str, target: Path | None, settings: str | None, storage: str | None, output: Output
 ) -> None:
-    """Print γ* at the study's target or at another."""
+    """Print γ* at the study's target or at another, by the settings that are named if any are."""
     from critical.recommend import recommend
     from critical.target import read_target
 
     model = read_target(target) if target is not None else None
     with existing_store(storage) as store:
-        document = recommend(store, _study(store, name), model)
+        document = recommend(store, _study(store, name), model, settings)
     if output.as_json:
         output.document(document)
         return
-    from critical.cli.tables import recommendation_view
+    from critical.cli.advice import recommendation_view
 
     output.show(*recommendation_view(document))
 

@@ -1,9 +1,8 @@
-"""Rich tables of plans, studies, trials and recommendations, from records and JSON documents."""
+"""Rich tables of plans, studies and trials, from records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -12,10 +11,12 @@ from rich.text import Text
 from critical.budget import Budget, format_amount
 from critical.environment import aspects
 from critical.plan import Plan, expected_trials
+from critical.storage.agreement import SETTINGS_DISAGREE
 from critical.storage.records import (
     ORPHANED,
     LeaseRecord,
     LedgerRecord,
+    PosteriorSummary,
     StudyRecord,
     StudySummary,
     TrialRecord,
@@ -38,13 +39,17 @@ def plan_view(
     table = Table(title=f"Plan of {name}, {budget}", title_justify="left")
     expected = expected_trials(plan, budget) if known is None else known
     trials = "trials, about" if known is None else "trials"
-    for column in ("width", "depth", "heads", "tokens", "s a trial", trials):
+    several = len(plan.settings) > 1
+    for column in columns_with_settings(
+        ("width", "depth", "heads", "tokens", "s a trial", trials), several=several
+    ):
         table.add_column(column, justify="right")
     for arm in plan.arms:
         cost = "?" if arm.trial_cost is None else f"{arm.trial_cost:.1f}"
         scale = arm.scale
         table.add_row(
             str(scale.width),
+            *([arm.settings] if several else []),
             str(scale.depth),
             str(scale.heads),
             f"{scale.tokens:,}",
@@ -55,9 +60,18 @@ def plan_view(
     where = "in this process" if plan.workers == 0 else f"{plan.workers} at once on {plan.device}"
     rest = (
         f"reference γ {plan.reference_gamma:.3f}; learning rates {rates}; "
-        f"seeds {', '.join(map(str, plan.seeds))}; {plan.pairs} confirmation pairs; {where}"
+        f"seeds {', '.join(map(str, plan.seeds))}; {plan.pairs} confirmation pairs"
+        f"{' under each settings' if several else ''}; {where}"
     )
     return [table, Text(rest), *(Text(f"• {note}") for note in plan.notes)]
+
+
+def columns_with_settings(columns: Sequence[str], *, several: bool) -> list[str]:
+    """Put a column of settings after that of the widths, where there are several."""
+    if not several:
+        return list(columns)
+    after = columns.index("width") + 1
+    return [*columns[:after], "settings", *columns[after:]]
 
 
 def studies_table(studies: Sequence[StudySummary]) -> Table:
@@ -75,15 +89,7 @@ def studies_table(studies: Sequence[StudySummary]) -> Table:
             format_amount(float(spent), unit),
             format_amount(study.budget_total, unit),
             str(counts.completed),
-            *(
-                ("–", "–", "–")
-                if latest is None
-                else (
-                    f"{latest.median:.3f}",
-                    f"{latest.low:.2f}–{latest.high:.2f}",
-                    latest.verdict,
-                )
-            ),
+            *_gamma_star(latest),
         )
     return table
 
@@ -91,13 +97,17 @@ def studies_table(studies: Sequence[StudySummary]) -> Table:
 def trials_table(trials: Sequence[TrialRecord]) -> Table:
     """One line a trial."""
     table = Table()
-    for column in ("#", "role", "width", "γ", "lr", "seed", "state", "R", "log₂ ρ", "s"):
+    several = len({trial.settings for trial in trials}) > 1
+    for column in columns_with_settings(
+        ("#", "role", "width", "γ", "lr", "seed", "state", "R", "log₂ ρ", "s"), several=several
+    ):
         table.add_column(column, justify="right")
     for trial in trials:
         table.add_row(
             str(trial.number),
             trial.role.value,
             str(trial.width),
+            *([trial.settings] if several else []),
             f"{trial.gamma:.3f}",
             _number(trial.learning_rate, "g"),
             str(trial.seed),
@@ -137,71 +147,13 @@ def environment_lines(leases: Sequence[LeaseRecord]) -> list[str]:
     ]
 
 
-def recommendation_view(document: Mapping[str, Any]) -> list[RenderableType]:
-    """Show a recommendation's JSON document."""
-    gamma, target = document["gamma"], document["target"]
-    where = f"width {target['width']}" + (" (exploratory)" if document["exploratory"] else "")
-    head = Text.assemble(
-        (f"γ* {gamma['median']:.3f}", "bold"),
-        f" at {where}, 90% interval {gamma['low']:.3f}–{gamma['high']:.3f}, "
-        f"plateau {gamma['plateau'][0]:.2f}–{gamma['plateau'][1]:.2f}, ",
-        (gamma["verdict"], "bold"),
-        f"; reference γ {document['reference']['gamma']:.3f}",
-    )
-    views: list[RenderableType] = [head, _per_scale(document["per_scale"])]
-    views += [Text(f"• {sentence}") for sentence in (_gain_line(document), *document["conditions"])]
-    if document.get("matrices"):
-        views.append(_matrices(document["matrices"]))
-    return views
-
-
-def _per_scale(scales: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table()
-    for column in ("width", "γ*", "90%", "plateau", "verdict", "trials", "P(both better)", ""):
-        table.add_column(column)
-    for scale in scales:
-        low, high = scale["plateau"]
-        table.add_row(
-            str(scale["width"]),
-            f"{scale['median']:.3f}",
-            f"{scale['low']:.3f}–{scale['high']:.3f}",
-            f"{low:.2f}–{high:.2f}",
-            scale["verdict"],
-            str(scale["trials"]),
-            f"{scale['better']:.2f}",
-            "" if scale["learned"] else "exploratory",
-        )
-    return table
-
-
-def _gain_line(document: Mapping[str, Any]) -> str:
-    gain = document["gain"]
-    if gain is None:
-        return "gain over the reference: not measured on fresh seeds"
-    line = (
-        f"gain over the reference on {gain['pairs']} fresh seeds at width {gain['width']} "
-        f"(γ {gain['gamma']:.3f}): R {gain['reasoning']:+.3f}"
-    )
-    over, times = gain["reasoning_interval"], gain["efficiency_interval"]
-    if over:
-        line += f" [{over[0]:+.3f}, {over[1]:+.3f}]"
-    line += f", efficiency × {gain['efficiency']:.2f}"
-    return line + (f" [{times[0]:.2f}, {times[1]:.2f}]" if times else "")
-
-
-def _matrices(matrices: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table()
-    for column in ("matrix", "count", "fan-in", "std", "now"):
-        table.add_column(column, justify="left" if column == "matrix" else "right")
-    for one in matrices:
-        table.add_row(
-            one["name"],
-            str(one["count"]),
-            str(one["fan_in"]),
-            f"{one['std']:.6f}",
-            f"{one['now']:.6f}",
-        )
-    return table
+def _gamma_star(latest: PosteriorSummary | None) -> tuple[str, str, str]:
+    """γ*, interval and verdict; where settings disagree there is no single γ* to show."""
+    if latest is None:
+        return "–", "–", "–"
+    if latest.verdict == SETTINGS_DISAGREE:
+        return "–", "–", latest.verdict
+    return f"{latest.median:.3f}", f"{latest.low:.2f}–{latest.high:.2f}", latest.verdict
 
 
 def _state(study: StudyRecord) -> str:

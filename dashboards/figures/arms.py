@@ -19,7 +19,16 @@ def arm_of(record: TrialRecord | ScalePosterior) -> Arm:
 
 def arms_in(*records: Iterable[TrialRecord | ScalePosterior]) -> list[Arm]:
     """Return every arm in the records, narrowest first."""
-    return sorted({arm_of(record) for group in records for record in group})
+    return sorted({arm_of(record) for group in records for record in group}, key=_place)
+
+
+def settings_of(posterior: PosteriorRecord | None) -> list[str]:
+    """Return the settings of a posterior, those first that the headline is of."""
+    if posterior is None:
+        return []
+    drawn = {scale.settings for scale in posterior.scales}
+    named = dict.fromkeys(own.settings for own in posterior.answers)
+    return [*named, *sorted(drawn - named.keys())]
 
 
 def labeller(arms: Sequence[Arm]) -> Callable[[Arm], str]:
@@ -43,9 +52,21 @@ def exploratory_labeller(scales: Sequence[ScalePosterior]) -> Callable[[ScalePos
     return name
 
 
+def colours_of(posterior: PosteriorRecord | None) -> dict[str, str]:
+    """Return the colour of γ* under each of a posterior's settings."""
+    names = enumerate(settings_of(posterior))
+    return {name: style.SETTINGS[place % len(style.SETTINGS)] for place, name in names}
+
+
+def told_apart(settings: str, *, several: bool) -> str:
+    """Return what names the settings at the end of a legend's line, where there are several."""
+    return f", {style.safe(settings)} settings" if several else ""
+
+
 def scales_of(posterior: PosteriorRecord | None) -> list[ScalePosterior]:
     """Return the posterior's scales, narrowest first."""
-    return [] if posterior is None else sorted(posterior.scales, key=arm_of)
+    scales = () if posterior is None else posterior.scales
+    return sorted(scales, key=lambda scale: _place(arm_of(scale)))
 
 
 def with_state(trials: Iterable[TrialRecord], *states: TrialState) -> list[TrialRecord]:
@@ -67,3 +88,9 @@ def interpolate(x: Sequence[float], y: Sequence[float], at: float) -> float:
 def exemplar(scales: Sequence[ScalePosterior]) -> int:
     """Return the place of the scale whose colours the legend shows: one that learned, if any."""
     return next((place for place, scale in enumerate(scales) if scale.learned), 0)
+
+
+def _place(arm: Arm) -> tuple[int, bool, str]:
+    """Order arms: the settings at each width side by side, the target's own first."""
+    width, settings = arm
+    return width, settings != "target", settings

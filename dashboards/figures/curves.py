@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,7 +11,9 @@ import plotly.graph_objects as go
 from critical.dashboards import units
 from critical.dashboards.figures import style
 from critical.dashboards.figures.arms import (
+    Arm,
     arm_of,
+    colours_of,
     exemplar,
     exploratory_labeller,
     scales_of,
@@ -77,11 +79,15 @@ def curves_figure(posterior: PosteriorRecord | None, trials: Sequence[TrialRecor
         column_titles=[name(scale) for scale in scales],
     )
     completed = with_state(trials, TrialState.COMPLETED)
+    colours = {
+        arm_of(scale): colours_of(posterior)[scale.settings] if scale.learned else style.EXPLORATORY
+        for scale in scales
+    }
     for place, scale in enumerate(scales):
         own = [trial for trial in completed if arm_of(trial) == arm_of(scale)]
         _draw_column(drawn, place + 1, scale, own, in_legend=place == exemplar(scales))
-        _tell_gamma_star(drawn, place + 1, scale)
-    drawn.update_layout(margin={"t": 40}, hovermode="closest", shapes=_marks(scales))
+        _tell_gamma_star(drawn, place + 1, scale, colours[arm_of(scale)])
+    drawn.update_layout(margin={"t": 40}, hovermode="closest", shapes=_marks(scales, colours))
     for row, quantity in enumerate(ROWS, start=1):
         drawn.update_yaxes(range=_range(quantity, scales, completed), row=row)
         drawn.update_yaxes(title_text=quantity.title, row=row, col=1)
@@ -173,7 +179,7 @@ def _trials(trials: Sequence[TrialRecord], quantity: _Row, *, legend: bool) -> g
     )
 
 
-def _marks(scales: Sequence[ScalePosterior]) -> list[Shape]:
+def _marks(scales: Sequence[ScalePosterior], colours: Mapping[Arm, str]) -> list[Shape]:
     """Return γ*, its interval and plateau, and the reference, over every panel.
 
     Plotly checks all shapes again with each that is added, so they are handed to it at once.
@@ -184,14 +190,16 @@ def _marks(scales: Sequence[ScalePosterior]) -> list[Shape]:
         for row in range(len(ROWS))
         for place, scale in enumerate(scales)
         for mark in _panel_marks(
-            scale, row * len(scales) + place + 1, in_legend=place == shown and row == 0
+            scale,
+            row * len(scales) + place + 1,
+            colours[arm_of(scale)],
+            in_legend=place == shown and row == 0,
         )
     ]
 
 
-def _panel_marks(scale: ScalePosterior, panel: int, *, in_legend: bool) -> list[Shape]:
+def _panel_marks(scale: ScalePosterior, panel: int, colour: str, *, in_legend: bool) -> list[Shape]:
     star, reference = scale.gamma_star, scale.reference_gamma
-    colour = style.STAR if scale.learned else style.EXPLORATORY
     dotted = {"color": style.MUTED, "width": 1.2, "dash": "dot"}
     bare = {"width": 0}
     rect: Shape = {"type": "rect", "fillcolor": colour, "line": bare}
@@ -210,7 +218,7 @@ def _panel_marks(scale: ScalePosterior, panel: int, *, in_legend: bool) -> list[
     return [{**mark, **place} for mark in marks]
 
 
-def _tell_gamma_star(drawn: go.Figure, column: int, scale: ScalePosterior) -> None:
+def _tell_gamma_star(drawn: go.Figure, column: int, scale: ScalePosterior, colour: str) -> None:
     star = scale.gamma_star
     drawn.add_annotation(
         text=f"<b>γ* {units.gamma(star.median)}</b> ({units.interval(star.low, star.high)})",
@@ -220,7 +228,7 @@ def _tell_gamma_star(drawn: go.Figure, column: int, scale: ScalePosterior) -> No
         yref="y domain",
         showarrow=False,
         yanchor="bottom",
-        font={"size": 12, "color": style.STAR if scale.learned else style.MUTED},
+        font={"size": 12, "color": colour if scale.learned else style.MUTED},
         bgcolor="rgba(255,255,255,0.8)",
         row=len(ROWS),
         col=column,

@@ -11,25 +11,30 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from critical.storage.records import Band, PosteriorRecord
+from critical.storage.records import Band, SettingsPosterior
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
-def fan(posterior: PosteriorRecord, widths: Sequence[float], interval: tuple[float, float]) -> Band:
+def fan(
+    own: SettingsPosterior,
+    discrepancy_sd: float,
+    widths: Sequence[float],
+    interval: tuple[float, float],
+) -> Band:
     """Return the points of γ* at each width, truncated to the search interval.
 
     The discrepancy is drawn on a fixed low-discrepancy sequence, so that a figure of the same
     posterior is always the same.
     """
     noise = [
-        posterior.discrepancy_sd * NormalDist().inv_cdf((i * _GOLDEN + 0.5) % 1.0 or 0.5)
-        for i in range(len(posterior.intercept))
+        discrepancy_sd * NormalDist().inv_cdf((i * _GOLDEN + 0.5) % 1.0 or 0.5)
+        for i in range(len(own.intercept))
     ]
-    draws = list(zip(posterior.intercept, posterior.slope, noise, strict=True))
+    draws = list(zip(own.intercept, own.slope, noise, strict=True))
     points = []
     for width in widths:
-        octaves = math.log2(width / posterior.centre_width)
+        octaves = math.log2(width / own.centre_width)
         values = [a + b * octaves + e for a, b, e in draws]
         points.append(_points(_truncated(values, interval)))
     low, median, high = zip(*points, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
@@ -12,9 +12,11 @@ from critical.dashboards.figures.arms import (
     Arm,
     arm_of,
     arms_in,
+    colours_of,
     exploratory_labeller,
     labeller,
     scales_of,
+    told_apart,
     with_state,
 )
 from critical.dashboards.figures.pareto import Point, median_point, pareto, plateau_path
@@ -44,10 +46,12 @@ def front_figure(trials: Sequence[TrialRecord], posterior: PosteriorRecord | Non
     drawn.add_vline(x=0, line={"color": style.MUTED, "width": 1, "dash": "dot"}, layer="below")
     _explain_arms(drawn, arms, scales)
     _draw_diverged(drawn, diverged, completed, scales)
+    colours = colours_of(posterior)
     for place, scale in enumerate(scales):
-        _draw_star(drawn, scale, LABEL_PLACES[place % len(LABEL_PLACES)])
+        colour = colours[scale.settings] if scale.learned else style.EXPLORATORY
+        _draw_star(drawn, scale, colour, LABEL_PLACES[place % len(LABEL_PLACES)])
     if scales:
-        _explain_stars(drawn)
+        _explain_stars(drawn, colours)
     drawn.update_layout(margin={"t": 56})
     drawn.update_xaxes(title_text="efficiency, log₂ ρ (octaves; 0 is the reference)")
     top = max([trial.reasoning or 0.0 for trial in completed] + _highest(scales) + [0.1])
@@ -176,8 +180,7 @@ def _draw_diverged(
     )
 
 
-def _draw_star(drawn: go.Figure, scale: ScalePosterior, label_place: str) -> None:
-    colour = style.STAR if scale.learned else style.EXPLORATORY
+def _draw_star(drawn: go.Figure, scale: ScalePosterior, colour: str, label_place: str) -> None:
     path = plateau_path(scale)
     drawn.add_scatter(
         x=style.rounded(x for x, _ in path),
@@ -213,12 +216,12 @@ def _draw_star(drawn: go.Figure, scale: ScalePosterior, label_place: str) -> Non
     )
 
 
-def _explain_stars(drawn: go.Figure) -> None:
-    star = {"symbol": "star", "size": 15, "color": style.STAR}
+def _explain_stars(drawn: go.Figure, colours: Mapping[str, str]) -> None:
+    for settings, colour in colours.items():
+        star = {"symbol": "star", "size": 15, "color": colour}
+        name = "γ* of a scale" + told_apart(settings, several=len(colours) > 1)
+        drawn.add_trace(style.legend_only(name, mode="markers", marker=star, legendgroup="star"))
     line = {"color": style.tint(style.STAR, 0.5), "width": 9}
-    drawn.add_trace(
-        style.legend_only("γ* of a scale", mode="markers", marker=star, legendgroup="star")
-    )
     drawn.add_trace(
         style.legend_only("its plateau", mode="lines", line=line, legendgroup="plateau")
     )

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
 from critical.dashboards import units
 from critical.dashboards.figures import style
-from critical.dashboards.figures.arms import exemplar, exploratory_labeller, scales_of
+from critical.dashboards.figures.arms import (
+    colours_of,
+    exemplar,
+    exploratory_labeller,
+    scales_of,
+    told_apart,
+)
 from critical.dashboards.figures.fan import fan
 from critical.storage.records import (
     GammaStar,
     Holdout,
     PosteriorRecord,
     ScalePosterior,
+    SettingsPosterior,
     StudyRecord,
     TargetPosterior,
 )
 
 FAN_WIDTHS = 33
+HELD_OUT = "#009e73"
+ASIDE = 1.07
+"""By what factor of the width the marks of each further settings stand aside."""
 
 
 def gamma_star_figure(study: StudyRecord, posterior: PosteriorRecord | None) -> go.Figure:
-    """Draw γ* of each scale, the extrapolation over width, and γ* at the target."""
+    """Draw γ* of each scale, the extrapolation over width, and γ* at the target.
+
+    Where several settings were searched each has its colour and symbol.
+    """
     scales = scales_of(posterior)
     if posterior is None or not scales:
         return style.empty(
@@ -33,15 +46,18 @@ def gamma_star_figure(study: StudyRecord, posterior: PosteriorRecord | None) -> 
             "a few completed trials."
         )
     drawn = style.figure(height=460)
-    if posterior.target is not None and posterior.intercept:
-        _draw_fan(drawn, posterior, posterior.target, study.interval)
-    _draw_scales(drawn, scales)
-    if posterior.target is not None:
-        place = "the widest scale" if study.target_width is None else "the target"
-        same_width = _is_scale(posterior.target, scales)
-        _draw_target(drawn, posterior.target, place, same_width=same_width)
-    if posterior.holdout is not None:
-        _draw_holdout(drawn, posterior.holdout)
+    looks = _looks(posterior)
+    for own in posterior.answers:
+        if own.target is not None and own.intercept:
+            _draw_fan(drawn, posterior, own, own.target, looks[own.settings], study.interval)
+    _draw_scales(drawn, scales, looks)
+    for own in posterior.answers:
+        if own.target is not None:
+            place = "the widest scale" if study.target_width is None else "the target"
+            same_width = _is_scale(own.target, scales)
+            _draw_target(drawn, own.target, place, looks[own.settings], same_width=same_width)
+        if own.holdout is not None:
+            _draw_holdout(drawn, own.holdout, looks[own.settings])
     drawn.add_hline(
         y=study.reference_gamma,
         line={"color": style.MUTED, "width": 1.2, "dash": "dot"},
@@ -57,15 +73,57 @@ def gamma_star_figure(study: StudyRecord, posterior: PosteriorRecord | None) -> 
     return drawn
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How the marks of some settings differ from others'; nowhere if there are no others.
+
+    Attributes:
+        colour: Of their γ*.
+        symbol: Of their scales.
+        aside: The factor by which their marks stand aside of their width.
+        told: How they end a legend's line.
+        ink: Of γ* at the target.
+        curve: Of the extrapolation.
+        held_out: Of what the others predict.
+    """
+
+    colour: str = style.STAR
+    symbol: str = style.SYMBOLS[0]
+    aside: float = 1.0
+    told: str = ""
+    ink: str = style.INK
+    curve: str = style.CURVE
+    held_out: str = HELD_OUT
+
+
+def _looks(posterior: PosteriorRecord) -> dict[str, _Look]:
+    colours = colours_of(posterior)
+    if len(colours) < 2:
+        return dict.fromkeys(colours, _Look())
+    return {
+        name: _Look(
+            colour=colour,
+            symbol=style.SYMBOLS[place % len(style.SYMBOLS)],
+            aside=ASIDE**place,
+            told=told_apart(name, several=True),
+            ink=colour,
+            curve=colour,
+            held_out=colour,
+        )
+        for place, (name, colour) in enumerate(colours.items())
+    }
+
+
 def _ends(posterior: PosteriorRecord) -> list[float]:
     """Return the ends of every interval that is drawn."""
     stars = [scale.gamma_star for scale in posterior.scales]
     ends: list[float] = []
-    if posterior.target is not None:
-        stars.append(posterior.target.gamma_star)
-        ends += posterior.target.doubled
-    if posterior.holdout is not None:
-        stars.append(posterior.holdout.predicted)
+    for own in posterior.answers:
+        if own.target is not None:
+            stars.append(own.target.gamma_star)
+            ends += own.target.doubled
+        if own.holdout is not None:
+            stars.append(own.holdout.predicted)
     return ends + [end for star in stars for end in (star.low, star.high, *star.plateau)]
 
 
@@ -77,8 +135,7 @@ def _width_axis(
     drawn: go.Figure, posterior: PosteriorRecord, scales: Sequence[ScalePosterior]
 ) -> None:
     widths = {scale.width for scale in scales}
-    if posterior.target is not None:
-        widths.add(posterior.target.width)
+    widths |= {own.target.width for own in posterior.answers if own.target is not None}
     ticks = sorted(widths)
     drawn.update_xaxes(
         type="log",
@@ -93,37 +150,42 @@ def _width_axis(
 def _draw_fan(
     drawn: go.Figure,
     posterior: PosteriorRecord,
+    own: SettingsPosterior,
     target: TargetPosterior,
+    look: _Look,
     interval: tuple[float, float],
 ) -> None:
     first, last = min(s.width for s in posterior.scales), target.width
     widths = [first * (last / first) ** (i / (FAN_WIDTHS - 1)) for i in range(FAN_WIDTHS)]
-    band = fan(posterior, widths, interval)
-    drawn.add_trace(style.band_trace(widths, band, style.CURVE, name="extrapolation, 5–95%"))
+    band = fan(own, posterior.discrepancy_sd, widths, interval)
+    drawn.add_trace(
+        style.band_trace(widths, band, look.curve, name=f"extrapolation, 5–95%{look.told}")
+    )
     drawn.add_scatter(
         x=style.rounded(widths),
         y=style.rounded(band.median),
         mode="lines",
-        line={"color": style.CURVE, "width": 1.6},
+        line={"color": look.curve, "width": 1.6},
         name="extrapolation, median",
-        hovertemplate="width %{x:.0f}: γ* %{y:.2f}<extra>extrapolation</extra>",
+        showlegend=False if look.told else None,
+        hovertemplate=f"width %{{x:.0f}}: γ* %{{y:.2f}}<extra>extrapolation{look.told}</extra>",
     )
 
 
-def _draw_scales(drawn: go.Figure, scales: Sequence[ScalePosterior]) -> None:
+def _draw_scales(
+    drawn: go.Figure, scales: Sequence[ScalePosterior], looks: Mapping[str, _Look]
+) -> None:
     name = exploratory_labeller(scales)
-    settings = sorted({scale.settings for scale in scales})
     told = set()
     for place, scale in enumerate(scales):
-        arm = settings.index(scale.settings)
+        look = looks[scale.settings]
         kind = "γ* of a scale" if scale.learned else "γ* of an exploratory scale"
-        if len(settings) > 1:
-            kind = f"{kind}, {style.safe(scale.settings)}"
+        kind += look.told
         estimate = _Estimate(
-            x=scale.width * 1.07**arm,
+            x=scale.width * look.aside,
             star=scale.gamma_star,
-            symbol=style.SYMBOLS[arm % len(style.SYMBOLS)],
-            colour=style.STAR if scale.learned else style.EXPLORATORY,
+            symbol=look.symbol,
+            colour=look.colour if scale.learned else style.EXPLORATORY,
             name=kind,
             hover=f"{name(scale)}, {scale.trials} trials",
         )
@@ -133,40 +195,40 @@ def _draw_scales(drawn: go.Figure, scales: Sequence[ScalePosterior]) -> None:
 
 
 def _draw_target(
-    drawn: go.Figure, target: TargetPosterior, place: str, *, same_width: bool
+    drawn: go.Figure, target: TargetPosterior, place: str, look: _Look, *, same_width: bool
 ) -> None:
-    x = target.width * (1.14 if same_width else 1.0)
+    x = target.width * (1.14 if same_width else 1.0) * look.aside
     low, high = target.doubled
     drawn.add_scatter(
         x=style.rounded([x, x]),
         y=style.rounded([low, high]),
         mode="lines+markers",
-        line={"color": style.INK, "width": 1, "dash": "dot"},
-        marker={"symbol": "line-ew", "size": 10, "line": {"width": 1, "color": style.INK}},
-        name="90% with the slope's prior doubled",
+        line={"color": look.ink, "width": 1, "dash": "dot"},
+        marker={"symbol": "line-ew", "size": 10, "line": {"width": 1, "color": look.ink}},
+        name=f"90% with the slope's prior doubled{look.told}",
         hovertemplate=f"with a doubled prior {units.interval(low, high)}<extra></extra>",
     )
     estimate = _Estimate(
         x=x,
         star=target.gamma_star,
         symbol="star",
-        colour=style.INK,
-        name=f"γ* at {place}" + (" (prior-dominated)" if target.prior_dominated else ""),
-        hover=f"{place}, width {target.width}",
+        colour=look.ink,
+        name=f"γ* at {place}{look.told}" + (" (prior-dominated)" if target.prior_dominated else ""),
+        hover=f"{place}, width {target.width}{look.told}",
         size=19,
     )
     _draw_plateau(drawn, estimate, in_legend=False)
     _draw_interval(drawn, estimate, in_legend=True)
 
 
-def _draw_holdout(drawn: go.Figure, holdout: Holdout) -> None:
+def _draw_holdout(drawn: go.Figure, holdout: Holdout, look: _Look) -> None:
     estimate = _Estimate(
-        x=holdout.width / 1.12,
+        x=holdout.width / 1.12 / look.aside,
         star=holdout.predicted,
-        symbol="diamond",
-        colour="#009e73",
-        name="held out: what the other scales predict",
-        hover=f"predicted at width {holdout.width} without its trials",
+        symbol="diamond" if not look.told else "diamond-open",
+        colour=look.held_out,
+        name=f"held out: what the other scales predict{look.told}",
+        hover=f"predicted at width {holdout.width} without its trials{look.told}",
     )
     _draw_interval(drawn, estimate, in_legend=True)
 

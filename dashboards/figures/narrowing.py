@@ -8,13 +8,28 @@ import plotly.graph_objects as go
 
 from critical.dashboards import units
 from critical.dashboards.figures import style
+from critical.dashboards.figures.arms import told_apart
+from critical.storage.agreement import SETTINGS_DISAGREE
 from critical.storage.records import Band, PosteriorSummary, StudyRecord
 
-VERDICT_SYMBOLS = {"resolved": "circle", "one-sided": "triangle-up-open", "no tradeoff": "x"}
+VERDICT_SYMBOLS = {
+    "resolved": "circle",
+    "one-sided": "triangle-up-open",
+    "no tradeoff": "x",
+    SETTINGS_DISAGREE: "diamond-open",
+}
 
 
-def narrowing_figure(study: StudyRecord, steps: Sequence[PosteriorSummary]) -> go.Figure:
-    """Draw the median and 90% interval of γ* after each completed trial, over the spend."""
+def narrowing_figure(
+    study: StudyRecord, steps: Sequence[PosteriorSummary], settings: str | None = None
+) -> go.Figure:
+    """Draw the median and 90% interval of γ* after each completed trial, over the spend.
+
+    Args:
+        study: The study.
+        steps: Of its narrowing.
+        settings: Whose γ* it is, where several were searched.
+    """
     if not steps:
         return style.empty("No scale has learned yet, so there is no interval that could narrow.")
     drawn = style.panels(
@@ -32,9 +47,10 @@ def narrowing_figure(study: StudyRecord, steps: Sequence[PosteriorSummary]) -> g
         col=1,
     )
     place = "at the widest scale" if study.target_width is None else "at the target"
+    under = "" if settings is None else told_apart(settings, several=True)
     ends = [end for step in ordered for end in (step.low, step.high)]
     drawn.update_yaxes(
-        title_text=f"γ* {place}",
+        title_text=f"γ* {place}{under}",
         tickformat=".2f",
         range=style.padded([study.reference_gamma, *ends]),
         row=1,

@@ -1,7 +1,8 @@
 """What every figure shares: colours, template, and the few shapes that recur.
 
 The categorical colours are Okabe and Ito's, γ is coloured with Viridis: both can be told apart
-with any colour vision. γ* is always vermilion, a posterior curve blue, an exploratory scale grey.
+with any colour vision. γ* is vermilion, but of the further settings that are searched beside; a
+posterior curve is blue, an exploratory scale grey.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ GRID = "#e7eaee"
 CURVE = "#0072b2"
 STAR = "#d55e00"
 EXPLORATORY = "#9aa5b1"
+SETTINGS = (STAR, "#009e73", "#cc79a7", "#56b4e9")
+"""γ* of each of several settings; the first is the headline's."""
 PURPOSES = {
     "timing": "#9aa5b1",
     "reference": "#56b4e9",
@@ -155,6 +158,39 @@ def log_ticks(low: float, high: float, *, fine: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [step * 10.0**power for power in powers for step in steps]
     return [float(f"{tick:.6g}") for tick in ticks if low / 1.3 <= tick <= high * 1.3]
+
+
+def counted(tokens: float) -> str:
+    """Write a count of tokens as in ``200k`` or ``5M``."""
+    for size, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if tokens >= size:
+            return f"{tokens / size:g}{suffix}"
+    return f"{tokens:g}"
+
+
+def tokens_axis(drawn: go.Figure, low: float, high: float, **place: object) -> None:
+    """Let x be tokens seen, from ``low`` to ``high``, on a log axis."""
+    ticks = log_ticks(low, high, fine=20)
+    names = [counted(tick) for tick in ticks]
+    drawn.update_xaxes(type="log", tickvals=ticks, ticktext=names, tickangle=0, **place)
+
+
+def log_values(drawn: go.Figure, values: Sequence[float], **place: object) -> None:
+    """Let y be these values, all above 0, on a log axis."""
+    low, high = min(values), max(values)
+    ticks = log_ticks(low, high, fine=100)
+    names = [f"{tick:g}" for tick in ticks]
+    room = max(0.06 * math.log10(high / low), 0.03)
+    span = math.log10(low) - room, math.log10(high) + room
+    drawn.update_yaxes(type="log", tickvals=ticks, ticktext=names, range=span, **place)
+
+
+def gamma_bar(drawn: go.Figure, extent: tuple[float, float]) -> None:
+    """Bring in the colour bar of γ where lines are coloured: they have none of their own."""
+    drawn.update_layout(coloraxis={"cmin": extent[0], "cmax": extent[1]})
+    marker = {"color": [extent[0]], "coloraxis": "coloraxis", "showscale": True}
+    bar = legend_only("γ", mode="markers", marker=marker, showlegend=False)
+    drawn.add_trace(bar, row=1, col=1)
 
 
 def tint(colour: str, opacity: float) -> str:

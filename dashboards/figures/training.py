@@ -21,10 +21,10 @@ MAX_POINTS = 40
 COLUMN_PIXELS = 250
 
 
-def thinned_trials(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return at most ``MAX_TRIALS`` trials, spread evenly over γ."""
+def thinned_trials(trials: Sequence[TrialRecord], most: int = MAX_TRIALS) -> list[TrialRecord]:
+    """Return at most so many trials, spread evenly over γ."""
     ordered = sorted(trials, key=lambda trial: (trial.gamma, trial.number))
-    return [ordered[i] for i in _spread(len(ordered), MAX_TRIALS)]
+    return [ordered[i] for i in _spread(len(ordered), most)]
 
 
 def drawn_trials(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -62,7 +62,7 @@ def training_figure(trials: Sequence[TrialRecord], curves: Curves) -> go.Figure:
     extent = min(t.gamma for t in measured), max(t.gamma for t in measured)
     for column, arm in enumerate(arms, start=1):
         _draw_arm(drawn, column, _of_arm(measured, arm), curves, extent)
-    _draw_scale(drawn, extent)
+    style.gamma_bar(drawn, extent)
     _explain_ends(drawn, measured)
     drawn.update_layout(margin={"t": 80})
     _log_axes(drawn, [point for t in measured for point in thinned_curve(curves[t.id])])
@@ -70,11 +70,8 @@ def training_figure(trials: Sequence[TrialRecord], curves: Curves) -> go.Figure:
 
 
 def _log_axes(drawn: go.Figure, points: Sequence[MeasurementRecord]) -> None:
-    tokens = style.log_ticks(*_span([float(point.tokens) for point in points]), fine=20)
+    style.tokens_axis(drawn, *_span([float(point.tokens) for point in points]))
     losses = style.log_ticks(*_span([point.loss for point in points]), fine=1e3)
-    drawn.update_xaxes(
-        type="log", tickvals=tokens, ticktext=[_counted(value) for value in tokens], tickangle=0
-    )
     drawn.update_xaxes(title_text="tokens seen")
     drawn.update_yaxes(type="log", tickvals=losses, ticktext=[f"{value:g}" for value in losses])
     drawn.update_yaxes(title_text="validation loss, nats per token", col=1)
@@ -82,14 +79,6 @@ def _log_axes(drawn: go.Figure, points: Sequence[MeasurementRecord]) -> None:
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
     return min(values), max(values)
-
-
-def _counted(tokens: float) -> str:
-    """Write a count of tokens as in ``200k`` or ``5M``."""
-    for size, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if tokens >= size:
-            return f"{tokens / size:g}{suffix}"
-    return f"{tokens:g}"
 
 
 def _of_arm(trials: Sequence[TrialRecord], arm: Arm) -> list[TrialRecord]:
@@ -124,15 +113,6 @@ def _draw_arm(
             row=1,
             col=column,
         )
-
-
-def _draw_scale(drawn: go.Figure, extent: tuple[float, float]) -> None:
-    """Bring in the colour bar: lines have none of their own."""
-    drawn.update_layout(coloraxis={"cmin": extent[0], "cmax": extent[1]})
-    marker = {"color": [extent[0]], "coloraxis": "coloraxis", "showscale": True}
-    drawn.add_trace(
-        style.legend_only("γ", mode="markers", marker=marker, showlegend=False), row=1, col=1
-    )
 
 
 def _explain_ends(drawn: go.Figure, trials: Sequence[TrialRecord]) -> None:

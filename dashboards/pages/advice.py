@@ -7,11 +7,12 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from critical.dashboards import units
-from critical.dashboards.documents import gamma_star_at
+from critical.dashboards.documents import gamma_star_at, gamma_stars_at
 from critical.dashboards.markup import Html, tag
 from critical.dashboards.pages.document import Frame, document
 from critical.dashboards.pages.tables import matrices_table
-from critical.storage.records import Document, StudyRecord
+from critical.storage.agreement import SETTINGS_DISAGREE
+from critical.storage.records import Document, GammaStar, StudyRecord
 
 Recommend: TypeAlias = Callable[[str, int], Document]
 """From a study's name and a width to the JSON of ``critical recommend``."""
@@ -46,22 +47,34 @@ def export_form(study: StudyRecord) -> Html:
 
 def recommendation_page(name: str, width: int, advice: Document, frame: Frame) -> str:
     """Return a recommendation at a width."""
-    star = gamma_star_at(advice)
-    told = (
-        tag("p", "No γ* is known at this width yet.", class_="pending")
-        if star is None
-        else tag(
-            "div",
-            tag("p", "γ* ", tag("strong", units.gamma(star.median)), class_="star"),
-            tag(
-                "p",
-                f"90% interval {units.interval(star.low, star.high)}, plateau "
-                f"{units.interval(*star.plateau)}, {star.verdict}.",
-            ),
-            class_="answer headline",
-        )
-    )
     heading = tag("h1", f"{name} at width {width}")
-    return document(
-        f"{name} at width {width}", frame, tag("main", heading, told, matrices_table(advice))
+    content = tag("main", heading, _advised(advice), matrices_table(advice))
+    return document(f"{name} at width {width}", frame, content)
+
+
+def _advised(advice: Document) -> Html:
+    """γ*, or that of each of the settings where they disagree."""
+    star = gamma_star_at(advice)
+    if star is None:
+        return tag("p", "No γ* is known at this width yet.", class_="pending")
+    if star.verdict == SETTINGS_DISAGREE:
+        stars = gamma_stars_at(advice)
+        lines = [
+            tag("li", f"{settings}: γ* ", tag("b", units.gamma(own.median)), f", {_told(own)}.")
+            for settings, own in stars.items()
+        ]
+        sentence = "The settings disagree on γ*, so there is no single one:"
+        return tag("div", tag("p", sentence), tag("ul", *lines), class_="answer")
+    return tag(
+        "div",
+        tag("p", "γ* ", tag("strong", units.gamma(star.median)), class_="star"),
+        tag("p", f"{_told(star)}."),
+        class_="answer headline",
+    )
+
+
+def _told(star: GammaStar) -> str:
+    return (
+        f"90% interval {units.interval(star.low, star.high)}, plateau "
+        f"{units.interval(*star.plateau)}, {star.verdict}"
     )

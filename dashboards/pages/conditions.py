@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from critical.dashboards import units
@@ -21,8 +22,13 @@ def conditions_of(data: ReportData) -> list[Condition]:
     if data.posterior is None:
         return found
     found += _learning_rate(data.posterior)
-    found += [] if data.posterior.target is None else _target(data.posterior.target)
-    return found + _exploratory(data.posterior.scales)
+    answers = data.posterior.answers
+    for own in answers:
+        named = f" under {own.settings}" if len(answers) > 1 else ""
+        scales = [scale for scale in data.posterior.scales if scale.settings == own.settings]
+        found += [] if own.target is None else _target(own.target, named)
+        found += _exploratory(scales, named)
+    return found
 
 
 def _state(data: ReportData) -> list[Condition]:
@@ -44,23 +50,23 @@ def _learning_rate(posterior: PosteriorRecord) -> list[Condition]:
     return [(f"Conditional on learning rate {rate:g}", sentence)]
 
 
-def _target(target: TargetPosterior) -> list[Condition]:
+def _target(target: TargetPosterior, named: str) -> list[Condition]:
     found: list[Condition] = []
     if target.prior_dominated:
         sentence = (
             "The interval says more about how γ* is assumed to drift with width than about data; "
             f"with twice that prior it is {units.interval(*target.doubled)}."
         )
-        found.append(("Prior-dominated", sentence))
+        found.append((f"Prior-dominated{named}", sentence))
     if target.truncated >= TRUNCATION_TOLD:
         sentence = f"{target.truncated:.1%} of the draws fell outside the search interval."
-        found.append(("Truncated", sentence))
+        found.append((f"Truncated{named}", sentence))
     return found
 
 
-def _exploratory(scales: tuple[ScalePosterior, ...]) -> list[Condition]:
+def _exploratory(scales: Sequence[ScalePosterior], named: str) -> list[Condition]:
     weak = sorted({scale.width for scale in scales if not scale.learned})
     if not weak:
         return []
     sentence = "The reference there has not learned its items, so it does not join the headline."
-    return [(f"Exploratory: width {', '.join(map(str, weak))}", sentence)]
+    return [(f"Exploratory{named}: width {', '.join(map(str, weak))}", sentence)]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from critical.dashboards import units
 from critical.dashboards.data import ReportData
-from critical.dashboards.documents import Estimate, estimate_at, gamma_star_at
+from critical.dashboards.documents import Estimate, estimate_at, gamma_star_at, rows_at
 from critical.dashboards.markup import Html, join, tag
 from critical.dashboards.pages.conditions import conditions_of
-from critical.storage.records import GammaStar, PosteriorRecord, ScalePosterior
-
-DISAGREEMENT = 0.05
-"""Arms whose γ* differ by more have no common headline."""
+from critical.storage.agreement import disagreeing
+from critical.storage.records import Document, GammaStar, PosteriorRecord, SettingsPosterior
 
 VERDICTS = {
     "resolved": "Reasoning and efficiency ask for different γ, and γ* lies where neither loses "
@@ -25,32 +24,51 @@ VERDICTS = {
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """γ* and the width it holds for."""
+    """γ* and the width it holds for.
+
+    ``settings`` is None where no others were searched.
+    """
 
     star: GammaStar
     width: int | None
     extrapolated: bool
+    settings: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it holds, and how that is known."""
+        at = "" if self.width is None else f" at width {self.width}"
+        return at + (", extrapolated" if self.extrapolated else ", from its own trials")
 
 
 def headline_of(data: ReportData) -> Headline | None:
-    """Return γ* at the target or widest scale: the posterior's, else the recommendation's."""
+    """Return γ* at the target or widest scale: the posterior's, else the recommendation's.
+
+    Where several settings disagree there is none, see ``disagreeing_headlines``.
+    """
     if data.posterior is not None:
-        target = data.posterior.target
-        if target is None:
+        if disagreeing(data.posterior):
             return None
-        trained = {scale.width for scale in data.posterior.scales}
-        return Headline(target.gamma_star, target.width, target.width not in trained)
+        return _headline(data.posterior, data.posterior.answers[0])
     star = gamma_star_at(data.recommendation.document if data.recommendation else None)
     return None if star is None else Headline(star, data.study.target_width, extrapolated=True)
 
 
-def disagreeing_arms(posterior: PosteriorRecord | None) -> list[ScalePosterior]:
-    """Return the arms of the widest learned scale where their γ* disagree, else nothing."""
-    learned = [] if posterior is None else [s for s in posterior.scales if s.learned]
-    widest = max((scale.width for scale in learned), default=None)
-    arms = [scale for scale in learned if scale.width == widest]
-    medians = [arm.gamma_star.median for arm in arms]
-    return arms if arms and max(medians) - min(medians) > DISAGREEMENT else []
+def disagreeing_headlines(data: ReportData) -> list[Headline]:
+    """Return what stands in place of a headline where settings disagree, else nothing."""
+    if data.posterior is None:
+        return []
+    found = (_headline(data.posterior, own) for own in disagreeing(data.posterior))
+    return [headline for headline in found if headline is not None]
+
+
+def _headline(posterior: PosteriorRecord, own: SettingsPosterior) -> Headline | None:
+    target = own.target
+    if target is None:
+        return None
+    trained = {scale.width for scale in posterior.scales if scale.settings == own.settings}
+    name = own.settings if posterior.others else None
+    return Headline(target.gamma_star, target.width, target.width not in trained, name)
 
 
 def header(data: ReportData) -> Html:
@@ -72,28 +90,32 @@ def header(data: ReportData) -> Html:
 
 
 def _answer(data: ReportData) -> Html:
-    arms = disagreeing_arms(data.posterior)
-    if arms:
-        lines = [tag("li", f"{arm.settings}: ", *_star(arm.gamma_star)) for arm in arms]
-        sentence = f"The settings disagree at width {arms[0].width}, so there is no single γ*:"
+    several = disagreeing_headlines(data)
+    if several:
+        lines = [tag("li", *_one_of_several(headline)) for headline in several]
+        sentence = "The settings disagree on γ*, so there is no single one:"
         return tag("div", tag("p", sentence), tag("ul", *lines), class_="answer")
     found = headline_of(data)
     if found is None:
         return tag("div", tag("p", _why_none(data), class_="pending"), class_="answer")
-    at = "" if found.width is None else f" at width {found.width}"
-    how = ", extrapolated" if found.extrapolated else ", from its own trials"
     star = found.star
+    under = "" if found.settings is None else f" under settings {found.settings}"
     return tag(
         "div",
         tag("p", "γ* ", tag("strong", units.gamma(star.median)), class_="star"),
         tag(
             "div",
-            tag("p", *_star(star)[1:], at + how + "."),
+            tag("p", *_star(star)[1:], f"{found.place}{under}."),
             tag("p", tag("b", star.verdict.capitalize()), ". ", VERDICTS.get(star.verdict)),
             tag("p", "Draw every weight matrix with ", _rule(star), "."),
         ),
         class_="answer headline",
     )
+
+
+def _one_of_several(found: Headline) -> list[Html | str]:
+    star = found.star
+    return [f"{found.settings}: ", *_star(star), f"{found.place}, {star.verdict}: ", _rule(star)]
 
 
 def _rule(star: GammaStar) -> Html:
@@ -124,11 +146,8 @@ def _facts(data: ReportData) -> list[Html]:
     return [
         _fact("Budget spent", _budget(data)),
         _fact("Trials", _counts(data)),
-        _fact("Gain in reasoning, R", _difference(estimate_at(document, "gain", "reasoning"))),
-        _fact(
-            "Efficiency against the reference, ρ",
-            _times(estimate_at(document, "gain", "efficiency")),
-        ),
+        _fact("Gain in reasoning, R", _gains(document, "reasoning", _difference)),
+        _fact("Efficiency against the reference, ρ", _gains(document, "efficiency", _times)),
         _fact("Reference", f"γ = {units.gamma(data.study.reference_gamma)}"),
         _fact("Target", _target(data)),
     ]
@@ -164,6 +183,17 @@ def _counts(data: ReportData) -> str:
     }
     told = [f"{count} {state}" for state, count in rest.items() if count]
     return ", ".join([f"{counts.completed} completed", *told])
+
+
+def _gains(
+    document: Document | None, of: str, told: Callable[[Estimate | None], str]
+) -> Html | str:
+    """Tell a gain, or that of each of several settings in a line of its own."""
+    rows = rows_at(document, "settings")
+    if len(rows) < 2:
+        return told(estimate_at(document, "gain", of))
+    lines = [f"{row.get('settings')}: {told(estimate_at(row, 'gain', of))}" for row in rows]
+    return join(*(tag("div", line) for line in lines))
 
 
 def _difference(gain: Estimate | None) -> str:

@@ -9,7 +9,8 @@ from critical.dashboards import units
 from critical.dashboards.markup import Child, tag
 from critical.dashboards.pages.document import Frame, document
 from critical.dashboards.pages.tables import table
-from critical.storage.records import StudySummary, as_held
+from critical.storage.agreement import SETTINGS_DISAGREE
+from critical.storage.records import PosteriorSummary, StudySummary, as_held
 
 
 def study_address(name: str) -> str:
@@ -36,12 +37,17 @@ def studies_page(summaries: Sequence[StudySummary], frame: Frame) -> str:
 
 def _row(summary: StudySummary) -> list[Child]:
     study, latest = as_held(summary.study, summary.lease), summary.latest
+    disagree = latest is not None and latest.verdict == SETTINGS_DISAGREE
     unit = units.device_time(study.budget_unit, summary.spent_seconds)
     return [
         tag("a", study.name, href=study_address(study.name)),
         tag("span", study.state, class_=f"state {study.state}"),
-        units.gamma(latest.median if latest else None),
-        units.interval(latest.low, latest.high) if latest else units.MISSING,
+        units.gamma(latest.median if latest and not disagree else None),
+        SETTINGS_DISAGREE if disagree else _interval(latest),
         unit.text(summary.spent_seconds),
         summary.counts.completed,
     ]
+
+
+def _interval(latest: PosteriorSummary | None) -> str:
+    return units.MISSING if latest is None else units.interval(latest.low, latest.high)

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from critical.dashboards import units
-from critical.dashboards.documents import number_at, rows_at
-from critical.dashboards.figures.arms import interpolate, scales_of
+from critical.dashboards.documents import number_at, rows_at, value_at
+from critical.dashboards.figures.arms import interpolate, scales_of, settings_of
 from critical.dashboards.markup import Child, Html, tag
 from critical.storage.records import Document, PosteriorRecord, ScalePosterior, StudyRecord
 
@@ -40,19 +40,22 @@ def scales_table(posterior: PosteriorRecord | None) -> Html:
     scales = scales_of(posterior)
     if not scales:
         return tag("p", "No scale has a posterior yet.", class_="pending")
+    several = len(settings_of(posterior)) > 1
     heads = (
-        "width", "settings", "trials", "γ*", "90% interval", "plateau", "share", "R at γ*",
-        "R at the reference", "ρ at γ*", "P(both better)", "learning rate", "verdict",
+        "width", *(["settings"] if several else []), "trials", "γ*", "90% interval", "plateau",
+        "share", "R at γ*", "R at the reference", "ρ at γ*", "P(both better)", "learning rate",
+        "verdict",
     )  # fmt: skip
-    return table("γ* at each scale", heads, [_scale_row(scale) for scale in scales])
+    rows = [_scale_row(scale, several=several) for scale in scales]
+    return table("γ* at each scale", heads, rows)
 
 
-def _scale_row(scale: ScalePosterior) -> list[Child]:
+def _scale_row(scale: ScalePosterior, *, several: bool) -> list[Child]:
     star = scale.gamma_star
     reasoning, efficiency = scale.reasoning.median, scale.log2_efficiency.median
     return [
         scale.width,
-        scale.settings,
+        *([scale.settings] if several else []),
         scale.trials,
         tag("b", units.gamma(star.median)),
         units.interval(star.low, star.high),
@@ -90,7 +93,9 @@ def matrices_table(document: Document | None) -> Html | None:
         for row in rows
     ]
     heads = ("matrix", "count", "fan-in", "std")
-    return table("Standard deviation of every weight matrix", heads, cells)
+    several = len(rows_at(document, "settings")) > 1
+    under = f", under settings {value_at(document, 'headline')}" if several else ""
+    return table(f"Standard deviation of every weight matrix{under}", heads, cells)
 
 
 def _whole(row: Document, key: str) -> str:

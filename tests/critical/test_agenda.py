@@ -34,6 +34,7 @@ ENDED = (TrialState.COMPLETED, TrialState.DIVERGED)
 QUICK = settings(max_examples=60, deadline=None, phases=(Phase.explicit, Phase.generate))
 """Without shrinking: a simulated search takes a while, and its symptom tells enough."""
 WIDTHS = (32, 64, 128, 256)
+SETTINGS = ("target", "relaxed", "carried")
 
 
 @dataclass
@@ -83,9 +84,11 @@ class Simulation:
                 return found
             if self.running:
                 return Signal.WAIT
-        arm = self.plan.arms[-1].name
-        confirmation = Confirmation(arm, 0.7, None, now.best_rates.get(arm))
-        return next_confirmation(self.plan, now, confirmation, 0)
+        confirmations = [
+            Confirmation(arm.name, 0.7, None, now.best_rates.get(arm.name))
+            for arm in self.plan.widest
+        ]
+        return next_confirmation(self.plan, now, confirmations)
 
     def situation(self) -> Situation:
         """What has happened so far, as the history tells it."""
@@ -206,12 +209,14 @@ def plan_of(
     pairs: int = 0,
     workers: int = 0,
     timed: bool = True,
+    settings: int = 1,
 ) -> Plan:
-    """A plan of so many arms, rungs, seeds and pairs; a trial costs its width."""
+    """A plan of so many scales, settings, rungs, seeds and pairs; a trial costs its width."""
     return Plan(
         arms=tuple(
-            Arm(Scale(width, 2, 2, 1000), "target", float(width) if timed else None)
+            Arm(Scale(width, 2, 2, 1000), name, float(width) if timed else None)
             for width in WIDTHS[:arms]
+            for name in SETTINGS[:settings]
         ),
         ladder=tuple(1e-3 * 2**rung for rung in range(rungs)) if rungs > 1 else (),
         seeds=tuple(range(seeds)),
@@ -232,6 +237,7 @@ plans = st.builds(
     pairs=st.integers(0, 3),
     workers=st.integers(0, 5),
     timed=st.booleans(),
+    settings=st.integers(1, 2),
 )
 simulations = st.builds(
     Simulation,
@@ -287,9 +293,11 @@ def test_without_failures_a_rich_budget_is_spent_as_planned(plan: Plan, seed: in
         best = simulation.completed_rates(arm)[0]
         expected += [(one, best) for one in plan.seeds[1:]]
         assert references == Counter(expected)
-    confirmed = Counter((t.seed, t.gamma) for t in simulation.of(Role.CONFIRMATION))
     fresh = [CONFIRMATION_SEEDS + pair for pair in range(plan.pairs)]
-    assert confirmed == Counter((one, gamma) for one in fresh for gamma in (0.5, 0.7))
+    for arm in plan.arms:
+        confirmed = Counter((t.seed, t.gamma) for t in simulation.of(Role.CONFIRMATION, arm))
+        own = fresh if arm in plan.widest else []
+        assert confirmed == Counter((one, gamma) for one in own for gamma in (0.5, 0.7))
     assert simulation.spent == 120
 
 
@@ -362,3 +370,38 @@ def test_the_reserve_is_kept_for_confirmation(workers: int) -> None:
     simulation = Simulation(plan, 6_000.0, False, np.random.default_rng(1), noise=0.0)
     simulation.run()
     assert len(simulation.of(Role.CONFIRMATION)) == 6
+
+
+@QUICK
+@given(st.integers(1, 3), st.integers(2, 3), st.integers(20, 200), st.integers(1, 3))
+def test_settings_take_turns(arms: int, settings: int, budget: int, seeds: int) -> None:
+    """At every moment the settings of a scale have had the same trials, but for one at most."""
+    plan = plan_of(arms=arms, settings=settings, seeds=seeds, pairs=1)
+    simulation = Simulation(plan, float(budget), True, np.random.default_rng(0))
+    simulation.run()
+    had: dict[int, Counter[str]] = {width: Counter() for width in WIDTHS}
+    for trial in simulation.of(Role.SEARCH):
+        own = had[trial.width]
+        own[trial.settings] += 1
+        assert own["target"] - 1 <= min(own[name] for name in SETTINGS[1:settings])
+    for width in WIDTHS[:arms]:
+        turns = [
+            [t.seed for t in simulation.of(Role.SEARCH, arm)]
+            for arm in plan.arms
+            if arm.scale.width == width
+        ]
+        shared = min(map(len, turns))
+        assert all(seeds[:shared] == turns[0][:shared] for seeds in turns)
+
+
+def test_each_settings_is_confirmed_on_the_same_fresh_seeds_in_turn() -> None:
+    """No second pair before every settings has its first."""
+    plan = plan_of(arms=2, settings=2, pairs=2)
+    simulation = Simulation(plan, 60.0, True, np.random.default_rng(0))
+    simulation.run()
+    order = [(t.seed - CONFIRMATION_SEEDS, t.settings) for t in simulation.of(Role.CONFIRMATION)]
+    assert (
+        order[::2]
+        == order[1::2]
+        == [(pair, settings) for pair in (0, 1) for settings in ("target", "relaxed")]
+    )

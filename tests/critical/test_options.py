@@ -120,6 +120,17 @@ def test_the_budgets_own_sentence_is_kept() -> None:
         ("convention", "fan_out", r"--convention 'fan_out' is not allowed"),
         ("study", "a b", r"--study 'a b' is not allowed: use letters, digits"),
         ("study", "../x", r"--study '\.\./x' is not allowed"),
+        ("settings", "target,loose", r"--settings 'target,loose' is not allowed: 'loose' is not "),
+        ("settings", "target,target", r"write each of the settings once, as in target,relaxed"),
+        ("settings", "", r"'' is not known: write one or more of target, relaxed, carried"),
+        ("settings", [], r"write each of the settings once"),
+        ("settings", "carried", r"carried is made from a target: add --target config.json"),
+        ("proxy", "llama", r"--proxy 'llama' is not allowed: input should be 'built-in' or 'hf'"),
+        (
+            "proxy",
+            "hf",
+            r"--proxy 'hf' is not allowed: it takes the target's architecture: add --t",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_option(option: str, value: object, message: str) -> None:
@@ -201,3 +212,35 @@ def test_a_repeat_refuses_what_the_stored_search_decides(
     """The sentence names the option and where it stands."""
     with pytest.raises(OptionError, match=message):
         load_request({"repeat": "demo", **given}, {}, toml(tmp_path, text))
+
+
+def test_settings_are_searched_side_by_side_the_targets_first(tmp_path: Path) -> None:
+    """By default alone; whatever the order in which they are named, in a list or as text."""
+    assert load_options(BUDGET, {}, None).settings == ("target",)
+    for given in ("relaxed,target", " target, relaxed", ["relaxed", "target"]):
+        assert load_options({**BUDGET, "settings": given}, {}, None).settings == (
+            "target",
+            "relaxed",
+        )
+    config = toml(tmp_path, 'budget = "9trials"\ntarget = "c.json"\nsettings = ["carried"]')
+    assert load_options({}, {}, config).settings == ("carried",)
+
+
+def test_a_trial_of_ones_own_names_its_settings_as_it_likes() -> None:
+    """In lower case, as they stand in the names of studies."""
+    own = {**BUDGET, "trainable": "own.py:train"}
+    assert load_options({**own, "settings": "muon,adam-w"}, {}, None).settings == ("muon", "adam-w")
+    with pytest.raises(OptionError, match=r"--settings 'Muon' is not allowed: use lower-case"):
+        load_options({**own, "settings": "Muon"}, {}, None)
+
+
+def test_an_hf_proxy_needs_a_target_and_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing is named with what to type; a trial of one's own has a model already."""
+    given = {**BUDGET, "proxy": "hf", "target": "config.json"}
+    assert load_options(BUDGET, {}, None).proxy == "built-in"
+    assert load_options(given, {}, None).proxy == "hf"
+    with pytest.raises(OptionError, match=r"a --trainable has a model of its own"):
+        load_options({**given, "trainable": "own.py:train"}, {}, None)
+    monkeypatch.setattr("critical.settings.find_spec", lambda _: None)
+    with pytest.raises(OptionError, match=r"it needs transformers: pip install critical\[hf\]"):
+        load_options(given, {}, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,16 @@ from hypothesis import strategies as st
 
 from critical.budget import Budget, parse_budget
 from critical.errors import BudgetError
-from critical.plan import TRAINABLE_WIDTHS, Plan, Request, make_plan, scale_at
+from critical.plan import (
+    TRAINABLE_WIDTHS,
+    Clock,
+    Plan,
+    Request,
+    expected_trials,
+    extended,
+    make_plan,
+    scale_at,
+)
 from critical.target import read_target
 from critical.tiers import TIERS, Tier
 from critical.trials import Scale
@@ -34,9 +42,13 @@ REQUEST = Request(
 )
 
 
-def seconds(speed: float) -> Callable[[Scale], float]:
-    """A clock: device-seconds of a trial, growing with its width and tokens."""
-    return lambda scale: speed * scale.width * scale.tokens / 1e7
+def seconds(speed: float) -> Clock:
+    """A clock: device-seconds of a trial, growing with width and tokens; relaxed ones take more."""
+
+    def clock(scale: Scale, settings: str) -> float:
+        return speed * scale.width * scale.tokens / 1e7 * (1.2 if settings == "relaxed" else 1.0)
+
+    return clock
 
 
 requests = st.builds(
@@ -47,6 +59,7 @@ requests = st.builds(
     tokens=st.none() | st.integers(1_000, 10**7),
     seed=st.integers(0, 1000),
     own_trainable=st.booleans(),
+    settings=st.sampled_from((("target",), ("relaxed",), ("target", "relaxed", "carried"))),
 )
 
 
@@ -71,15 +84,19 @@ def test_every_wanted_width_has_its_arm(request: Request, count: int) -> None:
         plan = make_plan(request, None)
     except BudgetError:
         return
-    widths = [arm.scale.width for arm in plan.arms]
+    assert plan.settings == request.settings
+    widths = [arm.scale.width for arm in plan.arms][:: len(request.settings)]
     assert widths == sorted(set(widths))
+    assert [(arm.scale.width, arm.settings) for arm in plan.arms] == [
+        (width, settings) for width in widths for settings in request.settings
+    ]
     if request.widths is not None:
         assert widths == list(request.widths)
     elif request.own_trainable:
         assert widths == list(TRAINABLE_WIDTHS)
     # The references and at least 5 search trials of every arm, and the confirmation, fit.
-    least = len(widths) * (len(plan.rungs) + len(plan.seeds) - 1 + 5) + 2 * plan.pairs
-    assert least <= plan.cost <= count
+    each = len(widths) * (len(plan.rungs) + len(plan.seeds) - 1 + 5) + 2 * plan.pairs
+    assert each * len(request.settings) <= plan.cost <= count
     assert plan.ladder == (request.ladder or plan.ladder)
     assert plan.seeds[0] == request.seed
 
@@ -119,9 +136,9 @@ def test_no_scale_is_timed_that_cannot_be_paid() -> None:
     """The clock is asked for the chosen tier's scales and at most the next one's."""
     timed: set[int] = set()
 
-    def clock(scale: Scale) -> float:
+    def clock(scale: Scale, settings: str) -> float:
         timed.add(scale.width)
-        return seconds(1.0)(scale)
+        return seconds(1.0)(scale, settings)
 
     make_plan(replace(REQUEST, budget=Budget(60, "cpu-s")), clock)
     assert max(timed) <= 64
@@ -179,9 +196,55 @@ def test_default_shapes_are_valid(width: int, factor: float) -> None:
     assert scale_at(width, factor, replace(REQUEST, tokens=5000)).tokens == 5000
 
 
-@given(requests, st.integers(60, 2000))
+@given(requests, st.integers(120, 2000))
 def test_a_plan_survives_the_store(request: Request, count: int) -> None:
     """Written as JSON and read back, it is equal, floats and tuples included."""
     plan = make_plan(replace(request, budget=Budget(count, "trials")), None)
     assert Plan.from_document(json.loads(json.dumps(plan.to_document()))) == plan
     assert [plan.arm(arm.name) for arm in plan.arms] == list(plan.arms)
+
+
+def test_settings_share_the_budget() -> None:
+    """Twice the settings need twice the budget for the same plan, and its minimum is twice."""
+    alone = replace(REQUEST, budget=Budget(17, "trials"), own_trainable=True)
+    both = replace(alone, settings=("target", "relaxed"))
+    with pytest.raises(BudgetError, match=r"write --budget 36trials"):
+        make_plan(both, None)
+    one = make_plan(replace(alone, budget=Budget(60, "trials")), None)
+    two = make_plan(replace(both, budget=Budget(120, "trials")), None)
+    assert two.cost == 2 * one.cost
+    assert (two.seeds, two.pairs, two.ladder) == (one.seeds, one.pairs, one.ladder)
+    assert [arm.name for arm in two.widest] == ["w128/target", "w128/relaxed"]
+
+
+def test_what_is_expected_of_each_arm_adds_up_to_the_budget() -> None:
+    """Confirmation is kept apart for each of the settings, and the rest is shared equally."""
+    request = replace(
+        REQUEST, budget=Budget(240, "trials"), own_trainable=True, settings=("target", "relaxed")
+    )
+    plan = make_plan(request, None)
+    expected = expected_trials(plan, request.budget)
+    assert set(expected) == {arm.name for arm in plan.arms}
+    total = sum(count or 0 for count in expected.values())
+    assert total + 2 * plan.pairs * 2 == pytest.approx(240, abs=len(plan.arms) / 2)
+
+
+def test_what_could_not_be_carried_over_is_said_first() -> None:
+    """The notes of a request stand before the plan's own, and stay when the budget grows."""
+    notes = ("the target's experts are not carried over",)
+    request = replace(REQUEST, budget=Budget(16, "trials"), widths=(32,), notes=notes)
+    plan = make_plan(request, None)
+    assert plan.notes[:1] == notes
+    assert any("one seed only" in note for note in plan.notes[1:])
+    assert extended(plan, Budget(64, "trials"), notes).notes[:1] == notes
+
+
+def test_an_extended_plan_counts_every_settings() -> None:
+    """A budget that buys one settings more seeds buys two of them fewer."""
+    request = replace(REQUEST, budget=Budget(32, "trials"), widths=(32,))
+    both = replace(request, settings=("target", "relaxed"))
+    alone, shared = (
+        extended(make_plan(one, None), Budget(53, "trials")) for one in (request, both)
+    )
+    assert len(alone.seeds) > len(shared.seeds)
+    assert shared.settings == ("target", "relaxed")

@@ -221,13 +221,33 @@ def test_scales_that_have_not_learned_take_no_part() -> None:
     assert compute(runs, hopeless, np.random.default_rng(0)).target is None
 
 
-def test_other_settings_are_inferred_and_not_extrapolated() -> None:
-    """A relaxed arm stands beside the target's and changes nothing of it."""
-    relaxed = [replace(run, settings="relaxed") for run in searched((128,))]
-    found = compute([*searched((64,)), *relaxed], SPEC, np.random.default_rng(0))
-    assert [scale.settings for scale in found.scales] == ["relaxed", "target"]
-    assert found.target is not None
-    assert found.target.width == 64
+def test_each_settings_is_carried_to_the_target_by_its_own_scales() -> None:
+    """The first is the record's own; what the others found changes nothing of it."""
+    moved = [replace(run, settings="relaxed", gamma=run.gamma + 0.1) for run in searched()]
+    spec = replace(SPEC, target_width=256, settings=("target", "relaxed"))
+    found = compute([*searched(), *moved], spec, np.random.default_rng(0))
+    assert [own.settings for own in found.answers] == ["target", "relaxed"]
+    assert found.settings == "target"
+    target, relaxed = (own.target for own in found.answers)
+    assert target is not None
+    assert relaxed is not None
+    assert relaxed.gamma_star.median - target.gamma_star.median == pytest.approx(0.1, abs=0.03)
+    alone = posterior(256).target
+    assert alone is not None
+    assert target.gamma_star.median == pytest.approx(alone.gamma_star.median, abs=0.02)
+    rng = np.random.default_rng(1)
+    wide = gamma_at(found, 4096, SPEC.interval, rng, "relaxed")
+    assert wide is not None
+    assert wide.gamma_star.median == pytest.approx(relaxed.gamma_star.median, abs=0.04)
+
+
+def test_settings_without_a_scale_that_learned_say_nothing_of_the_target() -> None:
+    """The others do, whatever they are called."""
+    spec = replace(SPEC, settings=("strange", "target"))
+    found = compute(searched((64,)), spec, np.random.default_rng(0))
+    assert (found.settings, found.target) == ("strange", None)
+    assert gamma_at(found, 512, SPEC.interval, np.random.default_rng(0)) is None
+    assert gamma_at(found, 512, SPEC.interval, np.random.default_rng(0), "target") is not None
 
 
 def test_the_interval_widens_with_the_distance() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from critical.errors import BudgetError, CriticalError, OptionError
+from critical.identity import check_identity
 from critical.opening import open_search
 from critical.plan import Arm, Plan
 from critical.planning import plan_if_new, plan_search
@@ -18,6 +21,7 @@ from critical.search import Search
 from critical.storage.records import StudyState
 from critical.storage.store import Store
 from critical.trials import Scale
+from critical.trials.architecture import Architecture
 from critical.trials.errors import TrialError
 from critical.trials.loading import NamedTrainable
 from critical.trials.training import TrainingRecipe
@@ -42,14 +46,29 @@ def test_the_reference_is_what_the_target_has_now(prepare: Prepare, llama_config
 
 
 def test_the_built_in_trial_takes_the_targets_shape(prepare: Prepare, llama_config: Path) -> None:
-    """Feed-forward ratio, ε and tying are the target's; text is left out if it is not mixed."""
+    """Its proportions, ε and tying are the target's; text is left out if it is not mixed."""
     recipe = prepare(target=llama_config, **WITHOUT_TEXT).trainable
     assert isinstance(recipe, TrainingRecipe)
-    assert recipe.feed_forward_ratio == 1376 / 512
-    assert recipe.norm_eps == 1e-5
-    assert not recipe.tied
+    assert recipe.architecture == Architecture(1376 / 512, kv_ratio=0.5, norm_eps=1e-5)
+    assert recipe.target_width == 512
     assert recipe.corpus is None
     assert isinstance(prepare().trainable, NamedTrainable)
+
+
+def test_the_vocabulary_follows_from_corpus_and_tasks(prepare: Prepare, tmp_path: Path) -> None:
+    """384 by default; token ids of the user's own, and a task's, come on top of the anchors'."""
+    ids = tmp_path / "train.bin"
+    np.arange(1, 8193, dtype="<u2").tofile(ids)
+    text = {"trainable": None, "corpus": ids}
+    recipe = prepare(**text, mixture="reasoning=1,text=1").trainable
+    assert isinstance(recipe, TrainingRecipe)
+    assert recipe.vocabulary == 128 + 8193
+    recipe = prepare(**text, mixture="reasoning=1,addition=1,text=1", vocabulary=10_000).trainable
+    assert isinstance(recipe, TrainingRecipe)
+    assert recipe.vocabulary == 128 + 10_000 + 12
+    recipe = prepare(trainable=None).trainable
+    assert isinstance(recipe, TrainingRecipe)
+    assert recipe.vocabulary == 384
 
 
 def test_a_users_own_trial_is_planned_without_timing(prepare: Prepare) -> None:
@@ -73,6 +92,10 @@ def test_gpu_time_without_a_gpu_offers_cpu_time(prepare: Prepare) -> None:
         ({"target": "missing.json"}, r"missing.json does not exist"),
         ({**WITHOUT_TEXT, "mixture": "poetry=1"}, r"mixture source 'poetry' is not one of"),
         ({**WITHOUT_TEXT, "corpus": "x.txt"}, r"the mixture has no text: add text=0.5"),
+        ({**WITHOUT_TEXT, "tokenizer": "t.json"}, r"--tokenizer is given, but the mixture has no"),
+        ({**WITHOUT_TEXT, "text_field": "body"}, r"--text-field is given, but the mixture has no"),
+        ({"trainable": None, "vocabulary": 512}, r"--vocabulary is for token ids, and no corpus"),
+        ({"trainable": None, "tokenizer": "none.json"}, r"tokenizer none.json does not exist"),
         ({"trainable": None, "corpus": "missing.txt"}, r"corpus missing.txt does not exist"),
         ({"trainable": "no-colon"}, r"'no-colon' names no function: write --trainable FILE.py"),
     ],
@@ -154,6 +177,19 @@ def test_a_study_does_not_go_on_as_another(
         begin(**options)
 
 
+def test_a_study_does_not_go_on_with_other_tokens(
+    store: Store, prepare: Prepare, tmp_path: Path
+) -> None:
+    """The corpus' digest tells another vocabulary of the same ids."""
+    ids = tmp_path / "train.bin"
+    np.arange(1, 8193, dtype="<u2").tofile(ids)
+    text = {"trainable": None, "mixture": "reasoning=1,text=1", "corpus": ids}
+    open_search(store, prepare(**text), planned=(PLAN, 0.0))
+    open_search(store, prepare(**text, vocabulary=8193))
+    with pytest.raises(OptionError, match=r"exists with corpus [0-9a-f]{64}: give the same --corp"):
+        open_search(store, prepare(**text, vocabulary=8194))
+
+
 def test_a_study_does_not_go_on_with_another_mixture(store: Store, prepare: Prepare) -> None:
     """Fractions are compared as they are scaled, however they were written."""
     open_search(store, prepare(**WITHOUT_TEXT), planned=(PLAN, 0.0))
@@ -178,6 +214,94 @@ def test_a_study_does_not_go_on_with_another_model(
     begin(target=moved)
     with pytest.raises(OptionError, match=r"exists with a target of llama, width 512, depth 8"):
         begin(target=changed)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "options"),
+    [
+        ('"llama"', '"qwen3"', {}),
+        ('"hidden_act": "silu"', '"hidden_act": "gelu"', {}),
+        ('"hidden_act": "silu"', '"hidden_act": "gelu"', {"proxy": "hf"}),
+    ],
+)
+def test_a_study_does_not_go_on_with_another_architecture(
+    store: Store,
+    prepare: Prepare,
+    llama_config: Path,
+    tmp_path: Path,
+    before: str,
+    after: str,
+    options: dict[str, object],
+) -> None:
+    """Of the same shape; an initializer that an export has changed is no other architecture."""
+    options = {**WITHOUT_TEXT, **options}
+    text = llama_config.read_text()
+    assert before in text
+    same, other = tmp_path / "same.json", tmp_path / "other.json"
+    same.write_text(text.replace('"initializer_range": 0.02', '"initializer_range": 0.01'))
+    other.write_text(text.replace(before, after))
+    open_search(store, prepare(target=llama_config, **options), planned=(PLAN, 0.0))
+    open_search(store, prepare(target=same, **options))
+    with pytest.raises(OptionError, match=r"exists with a target of llama.*give the same --target"):
+        open_search(store, prepare(target=other, **options))
+
+
+def test_a_study_from_before_architectures(
+    store: Store, prepare: Prepare, llama_config: Path, tmp_path: Path
+) -> None:
+    """It goes on where its proxies are as they were: Llamas with as many key and value heads."""
+    grouped, plain = llama_config, tmp_path / "plain.json"
+    plain.write_text(
+        grouped.read_text().replace('"num_key_value_heads": 4', '"num_key_value_heads": 8')
+    )
+    for path in (plain, grouped):
+        prepared = prepare(target=path, study=path.stem, **WITHOUT_TEXT)
+        study = open_search(store, prepared, planned=(PLAN, 0.0)).history.study
+        older = dict(prepared.identity["target"])
+        del older["architecture"], older["hf_config"]
+        before = replace(study, options={"identity": {**prepared.identity, "target": older}})
+        if path is plain:
+            check_identity(before, prepared.identity, "here")
+        else:
+            with pytest.raises(OptionError, match="give the same --target"):
+                check_identity(before, prepared.identity, "here")
+
+
+def test_the_proxy_of_the_targets_own_family(prepare: Prepare, llama_config: Path) -> None:
+    """Its configuration travels with the recipe, and what it lacks under these settings is said."""
+    options = {**WITHOUT_TEXT, "target": llama_config, "proxy": "hf"}
+    prepared = prepare(**options, settings="target,relaxed")
+    recipe = prepared.trainable
+    assert isinstance(recipe, TrainingRecipe)
+    assert (recipe.model, recipe.target_width) == ("hf", 512)
+    assert json.loads(recipe.hf_config or "")["hidden_size"] == 512
+    assert [note for note in prepared.not_carried if "no gate" in note] == list(
+        prepared.not_carried
+    )
+
+
+def test_what_the_proxies_lack_is_in_the_plan(
+    prepare: Prepare, llama_config: Path, tmp_path: Path
+) -> None:
+    """A mixture of experts, for one; a plain Llama lacks nothing."""
+    assert prepare(target=llama_config, **WITHOUT_TEXT).not_carried == ()
+    sparse = tmp_path / "sparse.json"
+    text = llama_config.read_text().replace('"llama"', '"mixtral"')
+    sparse.write_text(text.replace("{", '{"num_local_experts": 8,', 1))
+    options = {**WITHOUT_TEXT, "target": sparse, "budget": "60trials"}
+    (lacks,) = prepare(**options).not_carried
+    assert lacks.startswith("a mixture of 8 experts")
+    assert lacks in plan_search(prepare(**options))[0].notes
+
+
+def test_carried_is_refused_for_a_target_without_such_a_norm(
+    prepare: Prepare, llama_config: Path, tmp_path: Path
+) -> None:
+    """Before anything is timed."""
+    olmo = tmp_path / "olmo.json"
+    olmo.write_text(llama_config.read_text().replace('"llama"', '"olmo2"'))
+    with pytest.raises(TrialError, match="carried changes nothing in this target"):
+        prepare(target=olmo, settings="target,carried", **WITHOUT_TEXT)
 
 
 def test_a_refused_command_leaves_the_study_as_it_was(begin: Begin, store: Store) -> None:

@@ -11,6 +11,7 @@ import optuna
 import pytest
 import torch
 from sqlalchemy import update
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from critical.api import run_search
 from critical.comparison import compare
@@ -230,10 +231,10 @@ def test_extras_losses_and_lengths_are_compared_too(
     named = own("pass")
     run_one(begin(trainable=named), parse_trainable(named))
     changes = {
-        "measurement = replace(measurement, extras={'a': 1.0})": 1280,
-        "measurement = replace(measurement, loss=measurement.loss * (1 + 1e-15))": 1280,
-        "if measurement.tokens == 1280: continue": 1280,
-        "if measurement.tokens == run.scale.tokens: continue": 640_000,
+        "measurement = replace(measurement, extras={'a': 1.0})": 2000,
+        "measurement = replace(measurement, loss=measurement.loss * (1 + 1e-15))": 2000,
+        "if measurement.tokens == 2000: continue": 2000,
+        "if measurement.tokens == run.scale.tokens: continue": 1_000_000,
     }
     for number, (change, tokens) in enumerate(changes.items()):
         own(change)
@@ -458,6 +459,24 @@ def test_a_corpus_that_has_changed_or_is_gone_is_refused(
         repeat()
     text.unlink()
     with pytest.raises(OptionError, match=r"corpus .*text.txt of study 's' does not exist here"):
+        repeat()
+
+
+def test_a_tokenizer_that_is_gone_is_refused(
+    store: Store, prepare: Prepare, repeat: Prepare, tmp_path: Path
+) -> None:
+    """Without it the text cannot be made into the same tokens."""
+    made = Tokenizer(models.WordLevel({"one": 0, "two": 1}, unk_token="one"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.save(str(tmp_path / "tokenizer.json"))
+    text = tmp_path / "text.txt"
+    text.write_text("one two " * 4000)
+    given = {"mixture": "reasoning=0.5,text=0.5", "corpus": text}
+    prepared = prepare(trainable=None, tokenizer=tmp_path / "tokenizer.json", **given)
+    run_one(open_search(store, prepared, planned=(Plan.from_document(PLAN), 0.0)))
+    assert repeat().identity == prepared.identity
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(OptionError, match=r"tokenizer .*json of study 's' does not exist here"):
         repeat()
 
 

@@ -28,6 +28,7 @@ from critical.storage.records import (
     RecommendationRecord,
     Role,
     ScalePosterior,
+    SettingsPosterior,
     StudyRecord,
     StudyState,
     TargetPosterior,
@@ -213,6 +214,30 @@ def posterior_record(widths: tuple[int, ...] = WIDTHS) -> PosteriorRecord:
     )
 
 
+def beside(record: PosteriorRecord, median: float) -> PosteriorRecord:
+    """Return a posterior in which relaxed settings stand beside, with that γ* at every width."""
+    relaxed = tuple(
+        replace(
+            scale,
+            settings="relaxed",
+            gamma_star=replace(scale.gamma_star, median=median, low=median - 0.06, high=1.1),
+        )
+        for scale in record.scales
+    )
+    assert record.target is not None
+    star = GammaStar(median, median - 0.15, 1.13, (median - 0.05, median + 0.05), "one-sided", 0.8)
+    chance = random.Random(5)
+    own = SettingsPosterior(
+        settings="relaxed",
+        centre_width=record.centre_width,
+        intercept=tuple(chance.gauss(median, 0.025) for _ in range(256)),
+        slope=tuple(chance.gauss(0.0, 0.018) for _ in range(256)),
+        target=replace(record.target, gamma_star=star),
+        holdout=None,
+    )
+    return replace(record, scales=(*relaxed, *record.scales), others=(own,))
+
+
 def narrowing_steps() -> list[PosteriorSummary]:
     """Return an interval that narrows over 33 trials, one-sided at first."""
     return [
@@ -317,4 +342,5 @@ def records() -> Any:
         scale=scale_posterior,
         posterior=posterior_record,
         recommendation=recommendation_record,
+        beside=beside,
     )

@@ -51,7 +51,7 @@ def test_the_fan_follows_intercept_and_slope(records: SimpleNamespace) -> None:
         slope=(0.05,) * 101,
         discrepancy_sd=0.02,
     )
-    band = fan(posterior, [64.0, 128.0], (0.3, 1.2))
+    band = fan(posterior.answers[0], 0.02, [64.0, 128.0], (0.3, 1.2))
     assert band.median == pytest.approx((0.7, 0.75), abs=0.002)
     assert band.high[0] - band.low[0] == pytest.approx(2 * 1.645 * 0.02, rel=0.1)
 
@@ -59,7 +59,7 @@ def test_the_fan_follows_intercept_and_slope(records: SimpleNamespace) -> None:
 def test_the_fan_stays_within_the_search_interval(records: SimpleNamespace) -> None:
     """Draws beyond the interval are cut off, and all beyond it lie at its edge."""
     posterior = dataclasses.replace(records.posterior(), slope=(0.3,) * 256)
-    band = fan(posterior, [64.0, 2048.0, 1e6], (0.3, 1.2))
+    band = fan(posterior.answers[0], 0.02, [64.0, 2048.0, 1e6], (0.3, 1.2))
     assert max(band.high) <= 1.2
     assert band.median[-1] == 1.2
 

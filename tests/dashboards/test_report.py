@@ -124,17 +124,6 @@ def test_a_posterior_in_which_nothing_learned_has_no_headline(
     assert "exploratory (resolved)" in text
 
 
-def test_arms_that_disagree_have_no_single_headline(data: Maker, records: SimpleNamespace) -> None:
-    """Both settings are shown, each with its interval."""
-    relaxed = records.scale(128, settings="relaxed")
-    star = dataclasses.replace(relaxed.gamma_star, median=0.93)
-    relaxed = dataclasses.replace(relaxed, gamma_star=star)
-    scales = (*records.posterior().scales, relaxed)
-    text = text_of(data(posterior=dataclasses.replace(records.posterior(), scales=scales)))
-    assert "The settings disagree at width 128" in text
-    assert "relaxed: 0.93" in text
-
-
 @pytest.mark.parametrize(
     ("state", "words"),
     [(StudyState.INTERRUPTED, "the same command resumes it"), (StudyState.FAILED, "disk full")],

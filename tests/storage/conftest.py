@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,13 @@ def posterior() -> PosteriorRecord:
         slope_sd=0.03,
         holdout=Holdout(64, star, star),
     )
+
+
+@pytest.fixture
+def side_by_side(posterior: PosteriorRecord) -> PosteriorRecord:
+    """The posterior with further settings, whose γ* at the target is 0.1 higher."""
+    assert posterior.target is not None
+    star = replace(posterior.target.gamma_star, median=0.81)
+    target = replace(posterior.target, gamma_star=star)
+    own = replace(posterior.answers[0], settings="relaxed", target=target)
+    return replace(posterior, others=(own,))

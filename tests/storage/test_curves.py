@@ -81,3 +81,28 @@ def test_an_extra_is_read_from_the_last_measurement(
     store.add_measurements(second.id, 0, [measured(1, failures=1.0), measured(2)])
     store.add_measurements(third.id, 0, [measured(1, failures=math.inf)])
     assert store.last_extras(study.id, "failures") == {first.number: 2.0, third.number: math.inf}
+
+
+def test_last_measurements_have_the_extras_that_were_asked_for(
+    store: Store, study: StudyRecord, new_trial: NewTrial
+) -> None:
+    """Each as it is read alone, whatever its name, in one query; a trial without is left out."""
+    names = ["loss_text", "stable_rank/0.attention.qkv_proj", "it's", "absent"]
+    first, second, _ = (store.add_trial(study.id, new_trial) for _ in range(3))
+    store.add_measurements(first.id, 0, [measured(1, loss_text=9.0), measured(2, loss_text=1 / 3)])
+    values = {"loss_text": 2.5, names[1]: 4.25, names[2]: math.inf}
+    store.add_measurements(second.id, 0, [measured(1, 0.1 + 0.2, other=5.0, **values)])
+    statements: list[str] = []
+    event.listen(
+        store._engine, "before_cursor_execute", lambda *seen: statements.append(str(seen[2]))
+    )
+    found = store.last_measurements(study.id, names)
+    assert sum(text.startswith("SELECT") for text in statements) == 1
+    assert found == {
+        first.number: measured(2, loss_text=1 / 3),
+        second.number: measured(1, 0.1 + 0.2, **values),
+    }
+    for name in names:
+        alone = store.last_extras(study.id, name)
+        assert alone == {n: one.extras[name] for n, one in found.items() if name in one.extras}
+    assert store.last_measurements(study.id)[second.number] == measured(1, 0.1 + 0.2)

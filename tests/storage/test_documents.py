@@ -47,3 +47,16 @@ def test_a_posterior_of_another_shape_names_the_field(posterior: PosteriorRecord
     del document["scales"][0]["gamma_star"]["median"]
     with pytest.raises(DocumentError, match=r"scales\.0\.gamma_star\.median: .*critical search"):
         posterior_record(document)
+
+
+def test_one_settings_are_stored_as_they_were_before_there_were_several(
+    posterior: PosteriorRecord, side_by_side: PosteriorRecord
+) -> None:
+    """No key more, and what an older version stored is read as the target's."""
+    document = posterior_document(posterior)
+    assert document.keys().isdisjoint({"settings", "others"})
+    found = posterior_record(document)
+    assert (found.settings, found.others) == ("target", ())
+    several = posterior_document(side_by_side)
+    assert several["settings"] == "target"
+    assert [own["settings"] for own in several["others"]] == ["relaxed"]

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from critical.trials import ProxyRun, Scale
-from critical.trials.corpus import FEWEST_BYTES, Corpus, prepare
+from critical.trials.corpus import Corpus, prepare
+from critical.trials.text_files import FEWEST_BYTES
 from critical.trials.training import TrainingRecipe
 
 torch.set_num_threads(1)

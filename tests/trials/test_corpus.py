@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from critical.trials.corpus import FEWEST_BYTES, MOST_BYTES, VALIDATION, Corpus, Text, prepare
+from critical.trials.corpus import Reading, prepare
 from critical.trials.errors import CorpusError
-from critical.trials.randomness import generator
+from critical.trials.text_files import FEWEST_BYTES, MOST_BYTES
 
 
 def test_the_token_file_is_the_text(text_file: Path, tmp_path: Path) -> None:
@@ -65,7 +63,7 @@ def test_a_long_text_is_cut_even_within_a_character(
 ) -> None:
     """Three bytes of a four-byte character at the end are still text."""
     assert MOST_BYTES >= 2**20
-    monkeypatch.setattr("critical.trials.corpus.MOST_BYTES", 5003)
+    monkeypatch.setattr("critical.trials.text_files.MOST_BYTES", 5003)
     path = tmp_path / "emoji.txt"
     path.write_text("🙂" * 2000)
     assert prepare(path, tmp_path / "corpora").tokens == 5003
@@ -126,9 +124,9 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"\0" * 9000, b"\xff\xfe" * 9000, "é".encode("latin-1") * 9000])
 def test_a_binary_file(data: bytes, tmp_path: Path) -> None:
     """Zero bytes, UTF-16 and Latin-1 are not UTF-8 text."""
-    path = tmp_path / "data.bin"
+    path = tmp_path / "data"
     path.write_bytes(data)
-    with pytest.raises(CorpusError, match=r"data\.bin is not text \(UTF-8\)"):
+    with pytest.raises(CorpusError, match=r"data is not text \(UTF-8\)"):
         prepare(path, tmp_path)
 
 
@@ -162,29 +160,50 @@ def test_a_folder_that_cannot_be_written(text_file: Path, tmp_path: Path) -> Non
         prepare(text_file, blocked)
 
 
-def test_a_token_file_that_a_worker_does_not_see(corpus: Corpus) -> None:
-    """On another node without a shared folder; the message says what to share."""
-    corpus.path.unlink()
-    with pytest.raises(CorpusError, match="give a --work-dir that every worker sees"):
-        Text(corpus, 0)
+def test_the_default_text_of_a_folder_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study goes on under another Python; a damaged file is not taken for the old text."""
+    first = prepare(None, tmp_path)
+    newer = b"# Another version of the library.\n" * 200
+    monkeypatch.setattr("critical.trials.corpus.standard_library", lambda: newer)
+    assert prepare(None, tmp_path) == first
+    assert prepare(None, tmp_path / "new").path.read_bytes() == newer
+    first.path.write_bytes(b"damaged")
+    assert prepare(None, tmp_path).path.read_bytes() == newer
 
 
-def test_a_token_file_of_another_length(corpus: Corpus) -> None:
-    """Training on another text than the driver hashed is refused."""
-    with pytest.raises(CorpusError, match=r"holds 4096 tokens instead of 5000: delete it"):
-        Text(replace(corpus, tokens=5000), 0)
+@pytest.mark.parametrize(
+    "memory", ["", "[]", "{}", '{"digest": "../x", "symbols": 256}', '{"digest": 1, "symbols": []}']
+)
+def test_a_damaged_memory_is_not_read(memory: str, tmp_path: Path) -> None:
+    """What a folder remembers of its default text may be torn; the text is read anew."""
+    first = prepare(None, tmp_path)
+    (tmp_path / "default-text.json").write_text(memory)
+    assert prepare(None, tmp_path) == first
 
 
-@pytest.mark.parametrize("validation", [False, True])
-def test_windows_stay_within_their_part(validation: bool, tmp_path: Path) -> None:
-    """The last 5% are validation and are never trained; both parts are reached to their ends."""
-    size = 5000
-    path = tmp_path / "parts.txt"
-    split = int(size * (1 - VALIDATION))
-    path.write_text("a" + "t" * (split - 2) + "b" + "c" + "v" * (size - split - 2) + "d")
-    text = Text(prepare(path, tmp_path / "corpora"), first_id=100)
-    windows = text.windows(60_000, 64, generator("test"), validation=validation)
-    assert windows.shape == (60_000, 65)
-    assert windows.dtype == torch.int64
-    expected = "cvd" if validation else "atb"
-    assert set(windows.flatten().tolist()) == {100 + ord(letter) for letter in expected}
+@pytest.mark.parametrize(
+    ("name", "reading", "message"),
+    [
+        (None, Reading(vocabulary=9), r"--vocabulary is for token ids, and no corpus is given"),
+        ("a.txt", Reading(token_bytes=4), r"--token-bytes is for token ids, and corpus .*a.txt is"),
+        (None, Reading(text_field="body"), r"--text-field is for JSONL, and no corpus is given"),
+        ("a.txt", Reading(text_field="body"), r"has no file whose name ends in .jsonl or .ndjson"),
+        ("a.bin", Reading(text_field="body"), r"token ids already, so --text-field cannot be used"),
+        (
+            "a.bin",
+            Reading(tokenizer=Path("t")),
+            r"token ids already, so --tokenizer cannot be used",
+        ),
+    ],
+)
+def test_a_reading_that_does_not_suit(
+    name: str | None, reading: Reading, message: str, tmp_path: Path
+) -> None:
+    """An option that would be ignored is refused, with what to change."""
+    source = None if name is None else tmp_path / name
+    if source is not None:
+        source.write_text("x" * FEWEST_BYTES)
+    with pytest.raises(CorpusError, match=message):
+        prepare(source, tmp_path / "corpora", reading)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from critical.trials.evaluation import EXPLODED_LOSS, evaluate, evaluation_steps
+from critical.trials.evaluation import evaluate, evaluation_steps, exploded_loss
 from critical.trials.mixture import VOCABULARY, Group
 
 
@@ -59,6 +59,43 @@ def test_loss_and_reasoning_by_hand() -> None:
     assert found.extras["accuracy_held_out"] == 0.5
 
 
+def test_reasoning_is_the_mean_over_tasks() -> None:
+    """Within a task kinds weigh the same, whatever their size; what is no right answer does not."""
+    named = {
+        "held_out/keys": [30],
+        "held_out/deduction/deeper": [30, 30, 30],
+        "held_out/deduction/names": [31],
+        "contrast/symmetric/symmetric": [30, 31],
+    }
+    items = groups(keys=[30], deduction=[30, 31], **named)
+    found = evaluate(Oracle(4.0), items, {"keys": 0.5, "deduction": 0.5}, tokens=1)
+    right, wrong = nats(4.0)
+    keys, deduction = math.exp(-right), math.exp(-(right + wrong) / 2)
+    assert found.extras["reasoning_keys"] == pytest.approx(keys, rel=1e-5)
+    assert found.extras["reasoning_deduction"] == pytest.approx(deduction, rel=1e-5)
+    assert found.reasoning == pytest.approx((keys + deduction) / 2, rel=1e-5)
+    probability = (math.exp(-right) + (math.exp(-right) + math.exp(-wrong)) / 2) / 2
+    assert found.extras["mean_probability"] == pytest.approx(probability, rel=1e-5)
+    assert found.extras["trained_accuracy"] == 0.5
+    assert found.extras["accuracy_contrast/symmetric/symmetric"] == 0.5
+
+
+def test_an_answer_of_several_tokens_is_right_as_a_whole() -> None:
+    """Its loss is per token; a text's tokens are right one by one."""
+    answers = torch.tensor([[30, 30], [30, 31]])
+    items = [
+        Group(source, torch.zeros(2, 5, dtype=torch.int64), answers)
+        for source in ("addition", "text", "held_out/addition")
+    ]
+    found = evaluate(Oracle(4.0), items, {"addition": 0.5, "text": 0.5}, tokens=1)
+    right, wrong = nats(4.0)
+    assert found.extras["accuracy_addition"] == found.extras["accuracy_held_out/addition"] == 0.5
+    assert found.extras["accuracy_text"] == 0.75
+    assert found.reasoning == pytest.approx(math.exp(-(3 * right + wrong) / 4), rel=1e-5)
+    probability = (math.exp(-2 * right) + math.exp(-right - wrong)) / 2
+    assert found.extras["mean_probability"] == pytest.approx(probability, rel=1e-5)
+
+
 def test_fractions_weigh_the_loss() -> None:
     """The source that is right counts for its share only."""
     items = groups(reasoning=[30], memory=[31], held_out=[30])
@@ -67,7 +104,7 @@ def test_fractions_weigh_the_loss() -> None:
     assert found.loss == pytest.approx(0.9 * right + 0.1 * wrong, rel=1e-5)
 
 
-@pytest.mark.parametrize("sure", [-2 * EXPLODED_LOSS, math.nan, math.inf])
+@pytest.mark.parametrize("sure", [-2 * exploded_loss(VOCABULARY), math.nan, math.inf])
 def test_an_exploded_loss_is_infinite(sure: float) -> None:
     """Far above a uniform guess, or not a number; R stays within [0, 1]."""
     found = evaluate(Oracle(sure), groups(reasoning=[30], held_out=[30]), {"reasoning": 1.0}, 1)

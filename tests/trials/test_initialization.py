@@ -326,3 +326,60 @@ def test_low_precision_weights_keep_their_type() -> None:
     initialize(model, 0.9)
     assert model.weight.dtype == torch.bfloat16
     assert is_drawn_with(64**-0.9, model.weight)
+
+
+class Experts(nn.Module):
+    """Stacked experts as transformers has them; its flag tells (out, in) from (in, out)."""
+
+    def __init__(self, *, transposed: bool) -> None:
+        super().__init__()
+        self.is_transposed = transposed
+        shapes = ((4, 96, 24), (4, 24, 48)) if not transposed else ((4, 24, 96), (4, 48, 24))
+        self.gate_up_proj = nn.Parameter(torch.empty(shapes[0]))
+        self.down_proj = nn.Parameter(torch.empty(shapes[1]))
+        self.gate_up_proj_bias = nn.Parameter(torch.ones(4, 96))
+
+
+class TopKRouter(nn.Module):
+    """A router that is no Linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(4, 24))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_stacked_experts_and_their_router_are_drawn(transposed: bool) -> None:
+    """Each expert by its own fan-in, whichever way it is stored; their biases are 0."""
+    model = nn.ModuleDict({"experts": Experts(transposed=transposed), "router": TopKRouter()})
+    found = initialize(model, 0.5)
+    assert found.left == ()
+    assert {m.name: m.fan_in for m in found.drawn} == {
+        "experts.gate_up_proj": 24,
+        "experts.down_proj": 48,
+        "router.weight": 24,
+    }
+    for matrix in found.drawn:
+        assert is_drawn_with(matrix.fan_in**-0.5, model.get_parameter(matrix.name))
+    assert not model.get_parameter("experts.gate_up_proj_bias").any()
+
+
+def test_a_zero_centred_gain_of_a_layer_norm() -> None:
+    """Nemotron's is a subclass of torch's, and adds 1 to its weight."""
+
+    class LayerNorm1P(nn.LayerNorm):
+        def forward(self, x: Tensor) -> Tensor:
+            shape = self.normalized_shape
+            return nn.functional.layer_norm(x, shape, self.weight + 1, self.bias, self.eps)
+
+    norm = LayerNorm1P(16)
+    initialize(norm, 0.5)
+    assert not norm.weight.any()
+
+
+def test_a_state_space_time_step_is_no_bias() -> None:
+    """A layer's dt_bias keeps what it was given."""
+    layer = nn.Module()
+    layer.dt_bias = nn.Parameter(torch.full((3,), 0.7))
+    initialize(layer, 0.5)
+    assert (layer.dt_bias == 0.7).all()

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from critical.trials import Interrupted, Measurement, ProxyRun, Scale, checkpoint
+from critical.trials.architecture import Architecture, Kinds
 from critical.trials.checkpoint import CHECKPOINT_FILE
 from critical.trials.corpus import Corpus
 from critical.trials.resuming import EARLIEST_SECONDS, Keeper
@@ -77,12 +78,12 @@ def interrupted(
 
 
 def values(curve: list[Measurement]) -> Tensor:
-    """Every number of a curve. Shape (measurements, numbers), float64."""
+    """Every number of a curve, one after another. Shape (numbers,), float64."""
     rows = [
         [float(m.tokens), m.loss, m.reasoning, *(v for _, v in sorted(m.extras.items()))]
         for m in curve
     ]
-    return torch.tensor(rows, dtype=torch.float64)
+    return torch.tensor([number for row in rows for number in row], dtype=torch.float64)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -90,7 +91,8 @@ def test_interrupted_anywhere_it_is_the_same_to_the_bit(
     tied: bool, recipe: TrainingRecipe, run: ProxyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the first evaluation, at one, between two, after the last but one; again and again."""
-    recipe, run = replace(recipe, tied=tied), replace(run, scale=LONG)
+    recipe = replace(recipe, architecture=Architecture(tied=tied))
+    run = replace(run, scale=LONG)
     training = ProxyTraining(recipe, run)
     looks = sorted(training.looks)
     assert looks[0] == 2
@@ -200,9 +202,12 @@ def test_a_torn_checkpoint_is_ignored(
 CHANGED: Mapping[str, Any] = {
     "gamma": 0.61, "learning_rate": 1e-3, "scale": Scale(16, 1, 2, 20_001), "seed": 4,
     "settings": "relaxed", "mixture": {"reasoning": 1.0}, "batch_tokens": 128,
-    "feed_forward_ratio": 4.0, "norm_eps": 1e-5, "tied": True, "convention": "width",
+    "architecture": Architecture(kinds=Kinds(qk_norm="head")), "target_width": 512,
+    "model": "hf", "hf_config": "{}", "convention": "width",
     "weight_decay": 0.2, "base_learning_rate": 1e-3, "evaluations": 41, "warmup_steps": 21,
+    "development": 7,
     "betas": (0.9, 0.95), "adam_eps": 1e-7, "clip": 2.0,
+    "compiled": True, "autocast": True,
     "corpus": Corpus(Path("corpus.bin"), 1, "another digest"),
 }  # fmt: skip
 

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from critical.trials import Measurement, ProxyRun, Scale
-from critical.trials.corpus import FEWEST_BYTES, Corpus
+from critical.trials.architecture import Architecture
+from critical.trials.corpus import Corpus
 from critical.trials.mixture import Group, Mixture
+from critical.trials.text_files import FEWEST_BYTES
 from critical.trials.training import ProxyTraining, TrainingRecipe, train
 from critical.trials.watch import FEWEST_MEASUREMENTS, watch
 
@@ -56,7 +58,7 @@ def test_seeds_differ_in_everything(
     models = []
     for seed in (0, 1):
         training = ProxyTraining(recipe, tiny(seed=seed))
-        models.append(training._model.head.weight.detach().clone())
+        models.append(training._model.get_parameter("head.weight").detach().clone())
         training.advance(1)
     one, other = batches
     assert not torch.equal(models[0], models[1])
@@ -177,7 +179,8 @@ def test_the_shape_follows_the_recipe(
     width: int, ratio: float, feed_forward: int, recipe: TrainingRecipe, tiny: Make
 ) -> None:
     """The feed-forward dimension is a multiple of 8 in the target's proportion, ε as given."""
-    shaped = replace(recipe, feed_forward_ratio=ratio, norm_eps=1e-5, tied=True)
+    architecture = Architecture(feed_forward_ratio=ratio, norm_eps=1e-5, tied=True)
+    shaped = replace(recipe, architecture=architecture)
     shape = shaped.shape(tiny(scale=Scale(width, 3, 2, 1)))
     assert (shape.width, shape.depth, shape.heads) == (width, 3, 2)
     assert shape.feed_forward == feed_forward

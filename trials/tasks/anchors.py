@@ -7,15 +7,20 @@ rest are noise items. The answer is read at the last position.
                                 the first applied to the key
     memory        key m         answer from a fixed random table over (key, m)
 
-Of the 16 ordered anchor pairs, 4 are held out, which is 3 distinct sums: R is the score on those,
+Of the 36 ordered anchor pairs, 6 are held out, which is 4 distinct sums: R is the score on those,
 never trained. Both orders of a pair are held out together, since shifts commute and the swapped
-pair, if trained, would give the answer away.
+pair, if trained, would give the answer away. The shifts are a Sidon set, so no two pairs but an
+order and its reverse have the same sum: no held-out sum is trained under another name.
+
+The paper has the first four anchors. With those alone twelve pairs are left to train, which a proxy
+learns one by one: measured at width 64, 16 of 100 held-out answers were right; with six anchors,
+half and more.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import chain, combinations, product
 
 import torch
 from torch import Tensor
@@ -24,8 +29,8 @@ from critical.trials import randomness
 
 LENGTH = 9
 FIRST_ITEM, LAST_ITEM = 20, 99
-SHIFTS = {1: 5, 2: 1, 3: -2, 4: -8}
-"""What each anchor token adds."""
+SHIFTS = {1: 5, 2: 1, 3: -2, 4: -8, 9: 13, 10: 15}
+"""What each anchor token adds: the paper's four, and two that keep all sums of two distinct."""
 MEMORY_ANCHORS = (5, 6, 7, 8)
 FIRST_KEY = FIRST_ITEM - 2 * min(SHIFTS.values())
 LAST_KEY = LAST_ITEM - 2 * max(SHIFTS.values())
@@ -34,6 +39,11 @@ VOCABULARY = 128
 """Token ids that tasks may use; text starts above."""
 
 Pair = tuple[int, int]
+_HELD_OUT = [
+    (one, two) for one, two in combinations(combinations(SHIFTS, 2), 2) if set(one).isdisjoint(two)
+]
+_STRIDE = 17
+"""Coprime to the number of sets, and large, so that seeds in a row hold out very different ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +60,22 @@ class Items:
 
 
 def held_out_pairs(seed: int) -> tuple[Pair, ...]:
-    """Return the four held-out ordered pairs of a seed, of three distinct sums, rotated by seed.
+    """Return the six held-out ordered pairs of a seed, of four distinct sums, rotated by seed.
 
-    One pair in both orders, and the two other anchors doubled; so every anchor stays trained in
-    both places, and no held-out sum is another's.
+    Two pairs in both orders, and the two other anchors doubled; so every anchor stays trained in
+    both places. There are 45 such sets, and as many seeds in a row hold out different ones.
     """
-    pairs = tuple(combinations(SHIFTS, 2))
-    first, second = pairs[seed % len(pairs)]
-    others = [anchor for anchor in SHIFTS if anchor not in (first, second)]
-    return ((first, second), (second, first), *((anchor, anchor) for anchor in others))
+    chosen = _HELD_OUT[seed * _STRIDE % len(_HELD_OUT)]
+    others = [anchor for anchor in SHIFTS if anchor not in chain(*chosen)]
+    return (
+        *chosen,
+        *((second, first) for first, second in chosen),
+        *((anchor, anchor) for anchor in others),
+    )
 
 
 def trained_pairs(seed: int) -> tuple[Pair, ...]:
-    """Return the twelve ordered pairs that the mixture trains."""
+    """Return the thirty ordered pairs that the mixture trains."""
     held_out = set(held_out_pairs(seed))
     return tuple(pair for pair in product(SHIFTS, SHIFTS) if pair not in held_out)
 
@@ -75,7 +88,7 @@ def compositions(pairs: tuple[Pair, ...], count: int, generator: torch.Generator
     for anchor, amount in SHIFTS.items():
         shift[anchor] = amount
     key = _keys(count, generator)
-    tokens = _embedded(torch.column_stack((key, pair)), generator)
+    tokens = embedded(torch.column_stack((key, pair)), generator)
     return Items(tokens, key + shift[pair].sum(dim=1))
 
 
@@ -84,7 +97,7 @@ def memories(table: Tensor, count: int, generator: torch.Generator) -> Items:
     key = _keys(count, generator)
     which = torch.randint(len(MEMORY_ANCHORS), (count,), generator=generator)
     anchor = torch.tensor(MEMORY_ANCHORS)[which]
-    tokens = _embedded(torch.column_stack((key, anchor)), generator)
+    tokens = embedded(torch.column_stack((key, anchor)), generator)
     return Items(tokens, table[key - FIRST_KEY, which])
 
 
@@ -99,7 +112,7 @@ def _keys(count: int, generator: torch.Generator) -> Tensor:
     return torch.randint(FIRST_KEY, LAST_KEY + 1, (count,), generator=generator)
 
 
-def _embedded(core: Tensor, generator: torch.Generator) -> Tensor:
+def embedded(core: Tensor, generator: torch.Generator) -> Tensor:
     """Put each row of ``core`` (n, c) at a random place among noise items (n, 9)."""
     count, size = core.shape
     tokens = torch.randint(FIRST_ITEM, LAST_ITEM + 1, (count, LENGTH), generator=generator)

@@ -160,7 +160,7 @@ def test_a_malformed_model_is_refused(run: Run, tmp_path: Path, text: str, words
 
 def test_a_wrong_corpus_is_refused(run: Run, tmp_path: Path) -> None:
     """Empty, binary, or a folder without text."""
-    empty, binary, folder = tmp_path / "a.txt", tmp_path / "b.bin", tmp_path / "c"
+    empty, binary, folder = tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "c"
     empty.touch()
     binary.write_bytes(bytes(range(256)) * 1000)
     folder.mkdir()

@@ -25,7 +25,7 @@ from critical.trials.tasks.anchors import (
     trained_pairs,
 )
 
-PLUS = {1: 5, 2: 1, 3: -2, 4: -8}
+PLUS = {1: 5, 2: 1, 3: -2, 4: -8, 9: 13, 10: 15}
 SEEDS = st.integers(0, 2**31 - 1)
 
 
@@ -40,10 +40,10 @@ def answer(sequence: list[int]) -> tuple[Pair, int]:
 
 
 @given(SEEDS)
-def test_held_out_and_trained_pairs_are_all_sixteen(seed: int) -> None:
-    """Four are held out, twelve trained, none is both."""
+def test_held_out_and_trained_pairs_are_all_thirty_six(seed: int) -> None:
+    """Six are held out, thirty trained, none is both."""
     held_out, trained = set(held_out_pairs(seed)), set(trained_pairs(seed))
-    assert (len(held_out), len(trained)) == (4, 12)
+    assert (len(held_out), len(trained)) == (6, 30)
     assert held_out | trained == set(product(PLUS, PLUS))
 
 
@@ -56,10 +56,10 @@ def test_both_orders_are_held_out_together(seed: int) -> None:
 
 @given(SEEDS)
 def test_no_held_out_sum_is_trained(seed: int) -> None:
-    """Three distinct sums are held out, and no trained pair has one of them."""
+    """Four distinct sums are held out, and no trained pair has one of them."""
     held_out = {PLUS[a] + PLUS[b] for a, b in held_out_pairs(seed)}
     trained = {PLUS[a] + PLUS[b] for a, b in trained_pairs(seed)}
-    assert len(held_out) == 3
+    assert len(held_out) == 4
     assert not held_out & trained
 
 
@@ -72,8 +72,8 @@ def test_every_anchor_is_trained_in_both_places(seed: int) -> None:
 
 
 def test_seeds_rotate_what_is_held_out() -> None:
-    """Six seeds in a row hold out six different sets."""
-    assert len({frozenset(held_out_pairs(seed)) for seed in range(6)}) == 6
+    """Forty-five seeds in a row hold out as many different sets."""
+    assert len({frozenset(held_out_pairs(seed)) for seed in range(45)}) == 45
 
 
 @given(SEEDS, st.booleans())
@@ -127,6 +127,6 @@ def test_each_seed_has_a_table_of_its_own() -> None:
 
 
 def test_task_tokens_stay_under_the_text() -> None:
-    """Text's ids start at VOCABULARY."""
+    """Those of the text start at VOCABULARY."""
     assert max(LAST_ITEM, *MEMORY_ANCHORS, *PLUS) < VOCABULARY
     assert not set(MEMORY_ANCHORS) & set(PLUS)

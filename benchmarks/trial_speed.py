@@ -1,0 +1,201 @@
+"""How fast the built-in trial trains on the CPU, against a plain loop and the machine's own matmul.
+
+    python benchmarks/trial_speed.py [--widths 32 64 128 256] [--eager] [--rounds 5]
+
+Per width, one core each: thousands of tokens a second of the plain loop (plain_loop.py) and of the
+trial, uncompiled and compiled; trials an hour with all that belongs to one, its 40 evaluations too;
+what part of a step the trial's own matrix products would take by themselves, that is the FLOP/s
+achieved over the FLOP/s of matmul on the same shapes (forward and both of backward; attention's are
+not among them); and the tokens a second of two workers over those of one.
+
+All contenders take turns, a few steps each, and medians are printed. Steps are timed in CPU seconds
+of the process, so that what else the machine does counts little; only the two workers are timed by
+the wall and need two idle cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Barrier
+from typing import Protocol
+
+import torch
+from plain_loop import PlainLoop
+from torch import nn
+
+from critical.trials import ProxyRun, Scale
+from critical.trials.corpus import Corpus, prepare
+from critical.trials.training import ProxyTraining, TrainingRecipe
+
+WARM_UP = 3
+"""Steps that are not timed: compiling, and torch's own first calls."""
+
+
+class Loop(Protocol):
+    """What is timed."""
+
+    def advance(self, step: int) -> None:
+        """Take a step."""
+        ...
+
+
+def proxy(width: int, depth: int, tokens: int, device: str = "cpu") -> ProxyRun:
+    """Return a run at a width, with heads of 16 dimensions."""
+    scale = Scale(width, depth, max(1, width // 16), tokens)
+    return ProxyRun(gamma=0.7, learning_rate=4e-3, scale=scale, seed=0, device=device)
+
+
+def step_seconds(loops: Sequence[Loop], rounds: int, steps: int) -> list[float]:
+    """Time loops in turn; return the median CPU seconds of a step of each."""
+    for loop in loops:
+        for step in range(1, WARM_UP + 1):
+            loop.advance(step)
+    seconds: list[list[float]] = [[] for _ in loops]
+    for number in range(rounds):
+        first = WARM_UP + 1 + number * steps
+        for loop, times in zip(loops, seconds, strict=True):
+            started = time.process_time()
+            for step in range(first, first + steps):
+                loop.advance(step)
+            times.append((time.process_time() - started) / steps)
+    return [statistics.median(times) for times in seconds]
+
+
+def look_seconds(training: ProxyTraining) -> float:
+    """Return the CPU seconds of all a run's evaluations, with what some of them record."""
+    started = time.process_time()
+    for step in sorted(training.looks):
+        training.measure(step)
+    return time.process_time() - started
+
+
+def products(model: nn.Module, tokens: int, predicted: int) -> Counter[tuple[int, int, int]]:
+    """Count a forward pass's matrix products of rows × fan-in × fan-out.
+
+    Args:
+        model: The trial's own.
+        tokens: Of a batch.
+        predicted: Of these, positions that the head runs at.
+    """
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return Counter(
+        (predicted if linear is linears[-1] else tokens, linear.in_features, linear.out_features)
+        for linear in linears
+    )
+
+
+def product_seconds(shapes: Counter[tuple[int, int, int]], rounds: int) -> float:
+    """Return the CPU seconds of these products, forward and both backward, by themselves."""
+    total = 0.0
+    for (rows, fan_in, fan_out), count in shapes.items():
+        x, w = torch.randn(rows, fan_in), torch.randn(fan_out, fan_in)
+        y = torch.randn(rows, fan_out)
+        calls: list[Callable[[], object]] = [lambda: x @ w.t(), lambda: y @ w, lambda: y.t() @ x]  # noqa: B023
+        total += count * sum(_seconds_of(call, rounds) for call in calls)
+    return total
+
+
+def _seconds_of(call: Callable[[], object], rounds: int, repeats: int = 50) -> float:
+    call()
+    times = []
+    for _ in range(rounds):
+        started = time.process_time()
+        for _ in range(repeats):
+            call()
+        times.append((time.process_time() - started) / repeats)
+    return statistics.median(times)
+
+
+def workers_ratio(recipe: TrainingRecipe, run: ProxyRun, seconds: float) -> float:
+    """Return the steps a second of two processes at a time over those of one, by the wall."""
+    context = get_context("spawn")
+    rates = {}
+    for count in (1, 2):
+        with context.Manager() as manager:
+            barrier = manager.Barrier(count)
+            with ProcessPoolExecutor(count, mp_context=context) as pool:
+                given = [pool.submit(_worker, recipe, run, seconds, barrier) for _ in range(count)]
+                rates[count] = sum(future.result() for future in given)
+    return rates[2] / rates[1]
+
+
+def _worker(recipe: TrainingRecipe, run: ProxyRun, seconds: float, barrier: Barrier) -> float:
+    """Train for a while when all are ready; return steps a second."""
+    training = ProxyTraining(recipe, run)
+    for step in range(1, WARM_UP + 1):
+        training.advance(step)
+    barrier.wait()
+    started = time.perf_counter()
+    step = WARM_UP
+    while time.perf_counter() - started < seconds:
+        step += 1
+        training.advance(step)
+    return (step - WARM_UP) / (time.perf_counter() - started)
+
+
+HEADER = (
+    f"{'width':>5} {'':<9} {'plain ktok/s':>12} {'trial ktok/s':>12} {'trial/plain':>11} "
+    f"{'trials/h':>8} {'of matmul':>9} {'2 workers':>9}"
+)
+
+
+def measure(
+    recipe: TrainingRecipe, run: ProxyRun, rounds: int, steps: int, seconds: float
+) -> Iterator[str]:
+    """Yield a row uncompiled and, where the recipe is compiled, one more."""
+    recipes = [replace(recipe, compiled=compiled) for compiled in sorted({False, recipe.compiled})]
+    trials = [ProxyTraining(each, run) for each in recipes]
+    plain = [PlainLoop(each, run) for each in recipes]
+    times = step_seconds([*trials, *plain], rounds, steps)
+    groups = trials[0]._mixture.batch(1)
+    tokens = sum(group.tokens.numel() for group in groups)
+    predicted = sum(group.targets.numel() for group in groups)
+    alone = product_seconds(products(trials[0].model, tokens, predicted), rounds)
+    looks = look_seconds(trials[0])
+    for number, each in enumerate(recipes):
+        ours, theirs = times[number], times[len(recipes) + number]
+        ratio = workers_ratio(each, run, seconds) if seconds else float("nan")
+        yield (
+            f"{run.scale.width:>5} {'compiled' if each.compiled else '':<9} "
+            f"{tokens / theirs / 1000:12.1f} {tokens / ours / 1000:12.1f} {theirs / ours:11.2f} "
+            f"{3600 / (trials[0].steps * ours + looks):8.0f} {alone / ours:9.0%} {ratio:9.2f}"
+        )
+
+
+def main() -> None:
+    """Print a row a width and way."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128, 256])
+    parser.add_argument("--depth", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=1_024_000, help="of a whole trial")
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=10, help="of each contender in a round")
+    parser.add_argument("--eager", action="store_true", help="nothing compiled")
+    parser.add_argument("--workers-seconds", type=float, default=5.0, help="0 for no two workers")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        corpus: Corpus = prepare(None, Path(folder))
+        recipe = TrainingRecipe(corpus, batch_tokens=given.batch, compiled=not given.eager)
+        load = os.getloadavg()[0]
+        print(f"torch {torch.__version__}, {os.cpu_count()} cores, load {load:.1f} at the start")
+        print(HEADER)
+        for width in given.widths:
+            run = proxy(width, given.depth, given.tokens)
+            for row in measure(recipe, run, given.rounds, given.steps, given.workers_seconds):
+                print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
