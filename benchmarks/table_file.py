@@ -93,7 +93,10 @@ class TableFile:
         """Put every part into the table, and return it."""
         parts = sorted(self._parts.glob("*.json"))
         rows = [row for part in parts for row in json.loads(part.read_text(encoding="utf-8"))]
-        table = pa.concat_tables([self._stored(), pa.Table.from_pylist(rows, schema=SCHEMA)])
+        # A part that is in the table already was left by a maker that died before removing it.
+        new = set(map(_key, rows))
+        stored = [row for row in self._stored().to_pylist() if _key(row) not in new]
+        table = pa.Table.from_pylist(stored + rows, schema=SCHEMA)
         table = table.sort_by(_ORDER).replace_schema_metadata(dict(self._made_of))
         if parts:
             sink = pa.BufferOutputStream()
@@ -133,6 +136,10 @@ def ended(table: pa.Table) -> list[Ended]:
         Ended(Spec(*(one[name] for name in KEY)), cast(float, one["loss_least"]))
         for one in _least(table)
     ]
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in KEY)
 
 
 def _least(table: pa.Table) -> Iterable[dict[str, Any]]:

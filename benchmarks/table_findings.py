@@ -2,12 +2,14 @@
 
     python benchmarks/table_findings.py [--draws 1000]
 
-Prints Markdown. Every interval is the 90% of a bootstrap over seeds: curves are averaged over
-seeds drawn with replacement, the learning rate is chosen anew, γ* is where the share balances (see
-table_surfaces.py). Differences are of the same draw of seeds where two conditions share them.
+Prints Markdown. Standard errors are a bootstrap's over seeds: curves are averaged over seeds drawn
+with replacement, the learning rate is chosen anew, γ* is where the share balances (see
+table_surfaces.py). Differences are of the same draw of seeds where two conditions share them. With
+n seeds the 90% interval is γ* ± t · se · √(n / (n − 1)), t of Student's with n − 1 degrees of
+freedom: bare percentiles of two or three seeds would cover 50 to 62 of 100 times.
 
 A difference of γ* is *robust* where its whole interval is within ±0.1, the width of a usual
-plateau, *conditional* where it is all on one side of ±0.05, else *unresolved*.
+plateau; else *conditional* where it is all on one side of ±0.05; else *unresolved*.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
+from table_designs import NARROW_RATES, WIDE_RATES, rates_at
 from table_file import FOLDER, read
 from table_surfaces import REFERENCE, Surfaces, balance, resampled, stars, surfaces
 
@@ -30,11 +34,47 @@ SAME, DIFFERENT = 0.1, 0.05
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """γ* under one condition, and its bootstrap draws."""
+    """γ* under one condition, of all seeds and of draws of them.
+
+    Attributes:
+        draws: γ* of each draw. Shape (draws,).
+        seeds: n.
+    """
 
     label: str
     star: float
     draws: Array
+    seeds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its 90% interval; NaN for its ends where there is one seed only."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float, draws: Array, seeds: int) -> Estimate:
+        """Return the interval of a value by its bootstrap draws over n seeds."""
+        if seeds < 2:
+            return cls(value, np.nan, np.nan)
+        half = float(student.ppf(0.95, seeds - 1) * draws.std() * np.sqrt(seeds / (seeds - 1)))
+        return cls(value, value - half, value + half)
+
+    def __str__(self) -> str:
+        return "–" if np.isnan(self.low) else f"{self.low:+.2f} … {self.high:+.2f}"
+
+    @property
+    def verdict(self) -> str:
+        """What the interval of a difference of γ* says."""
+        if np.isnan(self.low):
+            return "one seed only"
+        if self.low >= -SAME and self.high <= SAME:
+            return "robust"
+        outside = self.low > DIFFERENT or self.high < -DIFFERENT
+        return "conditional" if outside else "unresolved"
 
 
 def main() -> None:
@@ -46,12 +86,14 @@ def main() -> None:
     main_table = read("main")
     widths = sorted(set(main_table["width"].to_pylist()))
     of_main = {width: surfaces(main_table, width) for width in widths}
-    seeds = resampled(len(of_main[widths[0]].seeds), draws, rng)
+    shared = min(len(found.seeds) for found in of_main.values())
+    of_main = {w: found.of_seeds(range(shared)) for w, found in of_main.items()}
+    seeds = resampled(shared, draws, rng)
     best = {w: condition(f"width {w}", found, seeds) for w, found in of_main.items()}
     scales(of_main, best)
     across_widths(best)
     across_rates(of_main, best, seeds)
-    halves = {w: surfaces(main_table, w, part=0.5) for w in widths}
+    halves = {w: surfaces(main_table, w, 0.5).of_seeds(range(shared)) for w in widths}
     compare(
         "half the tokens against all, the same runs",
         [(best[w], condition(f"width {w}", halves[w], seeds)) for w in widths],
@@ -67,7 +109,7 @@ def main() -> None:
 def condition(label: str, found: Surfaces, seeds: NDArray[np.int64]) -> Condition:
     """Return γ* of all seeds together, and of each draw of them."""
     whole = balance(found, range(len(found.seeds)))
-    return Condition(label, whole.star, stars(found, seeds))
+    return Condition(label, whole.star, stars(found, seeds), len(found.seeds))
 
 
 def scales(of_main: dict[int, Surfaces], best: dict[int, Condition]) -> None:
@@ -84,7 +126,7 @@ def scales(of_main: dict[int, Surfaces], best: dict[int, Condition]) -> None:
         exploratory = "" if accuracy >= LEARNED_ACCURACY else ", exploratory"
         print(
             f"| {width} | {accuracy:.2f}{exploratory} | {_best_rate(found, REFERENCE):g}, "
-            f"{_best_rate(found, at.star):g} | {at.star:.2f} | {_interval(best[width].draws)} "
+            f"{_best_rate(found, at.star):g} | {at.star:.2f} | {_of(best[width])} "
             f"| {at.most_reasoning:.2f} | {at.most_efficient:.2f} "
             f"| {at.reasoning[star]:.3f}, {at.reasoning[half]:.3f} "
             f"| {2 ** at.efficiency[star]:.2f} |"
@@ -97,10 +139,12 @@ def across_widths(best: dict[int, Condition]) -> None:
     octaves = np.log2(list(best))
     slopes = np.polyfit(octaves, np.stack([one.draws for one in best.values()]), 1)[0]
     whole = float(np.polyfit(octaves, [one.star for one in best.values()], 1)[0])
+    seeds = min(one.seeds for one in best.values())
     extent = float(octaves.max() - octaves.min())
+    over_all = Estimate.of(whole * extent, slopes * extent, seeds)
     print(
-        f"Width: slope {whole:+.3f} per doubling, 90% {_interval(slopes)}; "
-        f"over the table's {extent:.2f} doublings **{verdict(slopes * extent)}**.\n"
+        f"Width: slope {whole:+.3f} per doubling, 90% {Estimate.of(whole, slopes, seeds)}; "
+        f"over the table's {extent:.2f} doublings **{over_all.verdict}**.\n"
     )
 
 
@@ -108,12 +152,13 @@ def across_rates(
     of_main: dict[int, Surfaces], best: dict[int, Condition], seeds: NDArray[np.int64]
 ) -> None:
     """Compare γ* at one rate, the reference at the same one, with that at the best rates."""
-    for rate in next(iter(of_main.values())).rates:
+    for rate in sorted({*NARROW_RATES, *WIDE_RATES}):
         compare(
             f"the best rates against {rate:g} everywhere",
             [
-                (best[width], condition(f"width {width}", found.at_rate(float(rate)), seeds))
+                (best[width], condition(f"width {width}", found.at_rate(rate), seeds))
                 for width, found in of_main.items()
+                if rate in rates_at(width)
             ],
         )
 
@@ -124,20 +169,13 @@ def compare(title: str, pairs: Sequence[tuple[Condition, Condition]]) -> None:
     print("| | γ* | γ* then | difference | 90% | verdict |")
     print("|---|---|---|---|---|---|")
     for one, other in pairs:
-        difference = other.draws - one.draws
+        seeds = min(one.seeds, other.seeds)
+        difference = Estimate.of(other.star - one.star, other.draws - one.draws, seeds)
         print(
-            f"| {one.label} | {one.star:.2f} | {other.star:.2f} | {other.star - one.star:+.2f} "
-            f"| {_interval(difference)} | {verdict(difference)} |"
+            f"| {one.label} | {one.star:.2f} | {other.star:.2f} | {difference.value:+.2f} "
+            f"| {difference} | {difference.verdict} |"
         )
     print()
-
-
-def verdict(difference: Array) -> str:
-    """Judge a difference of γ* by its 90% interval."""
-    low, high = np.quantile(difference, (0.05, 0.95))
-    if low >= -SAME and high <= SAME:
-        return "robust"
-    return "conditional" if low > DIFFERENT or high < -DIFFERENT else "unresolved"
 
 
 def _horizon(
@@ -189,9 +227,9 @@ def _reference_accuracy(found: Surfaces) -> float:
     return float(found.trained_accuracy[nearest, best].mean())
 
 
-def _interval(draws: Array) -> str:
-    low, high = np.quantile(draws, (0.05, 0.95))
-    return f"{low:.2f}–{high:.2f}" if low >= 0 else f"{low:+.2f} … {high:+.2f}"
+def _of(one: Condition) -> str:
+    found = Estimate.of(one.star, one.draws, one.seeds)
+    return "–" if np.isnan(found.low) else f"{found.low:.2f}–{found.high:.2f}"
 
 
 if __name__ == "__main__":

@@ -48,15 +48,27 @@ class Surfaces:
     def at_rate(self, rate: float) -> Surfaces:
         """Return what is known at one learning rate, the reference's too."""
         one = np.isclose(self.rates, rate)
-        known = ~np.isnan(self.log_loss[:, one]).any(axis=(1, 2))
+        found = replace(
+            self,
+            rates=self.rates[one],
+            reasoning=self.reasoning[:, one],
+            log_loss=self.log_loss[:, one],
+            efficiency=self.efficiency[:, one][..., one],
+            trained_accuracy=self.trained_accuracy[:, one],
+        )
+        known = np.isfinite(found.reasoning.sum(axis=(1, 2)))
+        return found.of_gammas(np.flatnonzero(known).tolist())
+
+    def of_gammas(self, places: Sequence[int]) -> Surfaces:
+        """Return the runs of some γ, given by their places."""
+        chosen = list(places)
         return replace(
             self,
-            gammas=self.gammas[known],
-            rates=self.rates[one],
-            reasoning=self.reasoning[known][:, one],
-            log_loss=self.log_loss[known][:, one],
-            efficiency=self.efficiency[known][:, one][..., one],
-            trained_accuracy=self.trained_accuracy[known][:, one],
+            gammas=self.gammas[chosen],
+            reasoning=self.reasoning[chosen],
+            log_loss=self.log_loss[chosen],
+            efficiency=self.efficiency[chosen],
+            trained_accuracy=self.trained_accuracy[chosen],
         )
 
     def of_seeds(self, places: Sequence[int]) -> Surfaces:
@@ -94,7 +106,11 @@ class Balance:
 
 
 def surfaces(table: pa.Table, width: int, part: float = 1.0) -> Surfaces:
-    """Gather the runs of a width, as they were after a part of their tokens."""
+    """Gather the runs of a width, as they were after a part of their tokens.
+
+    Of a table that is still being made, the seeds that have come furthest, and the γ that all of
+    these have run.
+    """
     rows = table.filter(pc.equal(table["width"], width))
     limit = part * pc.max(rows["tokens"]).as_py()
     curves = _curves(rows.filter(pc.less_equal(rows["tokens"], limit * 1.0001)))
@@ -114,10 +130,11 @@ def surfaces(table: pa.Table, width: int, part: float = 1.0) -> Surfaces:
             reference = curves.get((REFERENCE, reference_rate, seed), _DIVERGED)
             if reference.tokens.size and np.isfinite(reference.loss).all():
                 against[(*at, other)] = efficiency(curve, reference).log2 if whole else -6.0
-    return Surfaces(
+    found = Surfaces(
         width, np.array(gammas), np.array(rates), tuple(seeds), reasoning, log_loss, against,
         accuracy,
     )  # fmt: skip
+    return _whole(found)
 
 
 def balance(found: Surfaces, seeds: Sequence[int]) -> Balance:
@@ -152,6 +169,14 @@ def resampled(count: int, draws: int, rng: np.random.Generator) -> NDArray[np.in
 def stars(found: Surfaces, draws: NDArray[np.int64]) -> Array:
     """Return γ* for each draw of seeds. Shape (draws,)."""
     return np.array([balance(found, row).star for row in draws.tolist()])
+
+
+def _whole(found: Surfaces) -> Surfaces:
+    ran = ~np.isnan(found.log_loss)
+    runs = ran.sum(axis=(0, 1))
+    furthest = found.of_seeds(np.flatnonzero(runs == runs.max()).tolist())
+    at_no_rate = np.isnan(furthest.log_loss.sum(axis=2)).sum(axis=1) == furthest.rates.size
+    return furthest.of_gammas(np.flatnonzero(~at_no_rate).tolist())
 
 
 def _curves(rows: pa.Table) -> dict[tuple[float, float, int], Curve]:

@@ -77,35 +77,46 @@ class Situation:
     enough: bool
 
 
-def next_reference(plan: Plan, now: Situation) -> Intent | None:
+def next_reference(plan: Plan, now: Situation, among: Sequence[Arm] = ()) -> Intent | None:
     """Return a reference that is due, if any.
 
     Narrow scales first; the ladder at the first seed, then the other seeds at the best rung.
+
+    Args:
+        plan: Of the search.
+        now: What has been run.
+        among: Arms to look at; all where none is given.
     """
-    for arm in plan.arms:
+    for arm in among or plan.arms:
         for seed, rate in _references(plan, arm, now.best_rates):
             if _due(_matching(now.trials, arm, Role.REFERENCE, seed, rate)) and _pays(arm, now):
                 return Intent(arm, Role.REFERENCE, seed, plan.reference_gamma, rate)
     return None
 
 
-def next_search(plan: Plan, now: Situation) -> Intent | Signal:
+def next_search(plan: Plan, now: Situation, among: Sequence[Arm] = ()) -> Intent | Signal:
     """Return a search trial of the arm that has had the least of its equal part.
 
     Every scale gets the same part of device-time (of trials, where those are counted), so that
     narrow ones, being cheap, run more of them; and so do the settings at each.
+
+    Args:
+        plan: Of the search.
+        now: What has been run.
+        among: Arms to look at; all where none is given.
     """
     if now.enough:
         return Signal.DONE
     reserve = confirmation_cost(plan, now.costs)
-    payable = [arm for arm in plan.arms if (now.costs[arm.name] or 0) <= now.remaining - reserve]
+    arms = among or plan.arms
+    payable = [arm for arm in arms if (now.costs[arm.name] or 0) <= now.remaining - reserve]
     if not payable or now.remaining - reserve <= 0:
         return Signal.DONE
     ready = [arm for arm in payable if arm.name in now.best_rates]
     if not ready:
         going_on = any(trial.state in OPEN for trial in now.trials)
         return Signal.WAIT if going_on else Signal.DONE
-    arm = min(ready, key=lambda arm: _had(arm, now))
+    arm = min(ready, key=lambda arm: had(arm, now))
     # Rungs change faster than seeds, or some seed would only ever see one of them.
     turn = searched(now.trials, arm) // len(plan.rungs)
     return Intent(arm, Role.SEARCH, plan.seeds[turn % len(plan.seeds)])
@@ -201,7 +212,8 @@ def _references(
             yield seed, best_rates[arm.name]
 
 
-def _had(arm: Arm, now: Situation) -> float:
+def had(arm: Arm, now: Situation) -> float:
+    """Return what an arm's search trials have cost or will, at its present cost of one."""
     own = [t for t in now.trials if t.arm == arm.name and t.role is Role.SEARCH]
     each = now.costs[arm.name] or 1.0
     return len(own) * each

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from critical.conditions import conditions_of
+from critical.conditions import conditions_of, relaxed_needs
 from critical.confirm import Gain, measured_gain
 from critical.evidence import runs_of
 from critical.extrapolation import gamma_at
-from critical.identity import is_algorithmic
+from critical.identity import is_algorithmic, relaxed_gates
 from critical.objectives import solved_loss
 from critical.plan import Plan
 from critical.storage.records import (
@@ -26,6 +26,7 @@ from critical.storage.records import (
     TrialRecord,
 )
 from critical.storage.store import Store
+from critical.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,11 @@ class Answer:
 
 
 def answers_of(
-    store: Store, study: StudyRecord, posterior: PosteriorRecord, width: int | None
+    store: Store,
+    study: StudyRecord,
+    posterior: PosteriorRecord,
+    width: int | None,
+    model: Target | None = None,
 ) -> list[Answer]:
     """Return what each of the settings says, those left out of which no scale has a posterior.
 
@@ -73,6 +78,7 @@ def answers_of(
         study: The study.
         posterior: The study's latest.
         width: Where γ* is asked for; None for the study's own target.
+        model: What is to be trained, where more is known of it than its width.
     """
     gains = _gains(store, study)
     confirms = Plan.from_document(study.plan).pairs > 0
@@ -84,8 +90,16 @@ def answers_of(
         found, gain = _at(posterior, own, width, study), gains.get(own.settings)
         unconfirmed = gain is None and confirms
         said = conditions_of(posterior, scales, found, unconfirmed=unconfirmed)
+        said += _needs(own.settings, study, model)
         answers.append(Answer(own.settings, scales, found, gain, said))
     return answers
+
+
+def _needs(settings: str, study: StudyRecord, model: Target | None) -> list[str]:
+    """Say what the settings ask of the model that is to be trained."""
+    gated = relaxed_gates(study) if settings == "relaxed" else None
+    sentence = None if gated is None else relaxed_needs(model, gated=gated)
+    return [] if sentence is None else [sentence]
 
 
 def _at(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from critical.comparison import compare
+from critical.compiling import as_planned
 from critical.driving import run_in_process
 from critical.environment import environment
 from critical.errors import Interruption, RunError
@@ -98,7 +99,7 @@ def run_prepared(prepared: Prepared, watch: Watch | None = None) -> dict[str, An
                 holding(store, study, environment()),
                 closing(open_search(store, prepared)) as search,
             ):
-                _run(search, prepared, watch or _nobody)
+                _run(search, as_planned(prepared, search.plan), watch or _nobody)
                 return _concluded(search, prepared)
 
 

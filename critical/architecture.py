@@ -17,7 +17,7 @@ from critical.family_kinds import FAMILY_KINDS
 from critical.target import Target
 from critical.trials.architecture import LLAMA, Activation, Architecture, Kinds
 from critical.trials.hf_config import MOST_EXPERTS
-from critical.unlike import experts_of, unlike
+from critical.unlike import experts_of, idle_windows, unlike
 
 _ACTIVATION_KEYS = ("hidden_activation", "hidden_act", "activation_function", "activation")
 _ACTIVATIONS: Mapping[str, Activation] = {
@@ -96,6 +96,7 @@ def hf_not_carried(target: Target, settings: Sequence[str]) -> tuple[str, ...]:
     found = list(notes(hf_config(target)))
     if (experts := experts_of(target)) > MOST_EXPERTS:
         found.insert(0, f"a mixture of {experts} experts: the proxies have {MOST_EXPERTS}")
+    found += idle_windows(target)
     if "relaxed" in settings:
         found.append("transformers' models have no gate on attention: relaxed is ε 1e-12 alone")
     return tuple(found)

@@ -10,7 +10,10 @@ from critical.storage.records import (
     ScalePosterior,
     TargetPosterior,
 )
+from critical.target import Target
 
+_GATED = ("qwen3_next",)
+"""Families whose attention has an output gate always."""
 _NO_REASONING = 0.005
 """R, everywhere below which nothing has been learned of reasoning."""
 
@@ -61,9 +64,40 @@ def disagreement(study: str, medians: Mapping[str, float], chosen: str | None) -
     if chosen is not None:
         return f"{start}: this one is for a model that trains under {chosen}"
     return (
-        f"{start}: take that of those that you will train under, as critical recommend {study} "
-        f"--settings {next(iter(medians))} has it"
+        f"{start}: choose the settings that you will train with: critical recommend {study} "
+        f"--settings {next(iter(medians))}"
     )
+
+
+def relaxed_needs(model: Target | None, *, gated: bool) -> str | None:
+    """Say what a model must have for γ* of the built-in trial's settings ``relaxed`` to be its own.
+
+    Args:
+        model: That is to be trained; None where only its width is known.
+        gated: Whether the proxies had gated attention too, as all but those of ``--proxy hf``.
+
+    Returns:
+        A sentence; None where the model has all of it.
+    """
+    from critical.trials.settings import RELAXED_EPS
+
+    start = f"relaxed is norm ε {RELAXED_EPS:g}" + (" and gated attention" if gated else "")
+    if model is None:
+        both, these = ("both", "these") if gated else ("it", "this")
+        return f"{start}: train with {both}, for γ* holds under {these} alone"
+    lacks = []
+    if model.norm_eps > RELAXED_EPS:
+        lacks.append(f"{model.norm_eps_key or 'norm ε'} {model.norm_eps:g}")
+    if gated and not _has_gate(model):
+        lacks.append("no gate")
+    if not lacks:
+        return None
+    change = "change these" if len(lacks) > 1 else "change this"
+    return f"{start}: {model.name} has {' and '.join(lacks)}, so {change} too"
+
+
+def _has_gate(model: Target) -> bool:
+    return model.model_type in _GATED or bool(model.config.get("attn_output_gate"))
 
 
 def _of_target(found: TargetPosterior | None) -> list[str]:

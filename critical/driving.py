@@ -1,4 +1,4 @@
-"""Running a search's trials one after another in this process, without Ray."""
+"""Running a search's trials in this process, one pack after another, without Ray."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 
 from critical.agenda import Signal
-from critical.search import INTERRUPTED, Assignment, Search
+from critical.pack_attempt import PackAttempt
+from critical.search import INTERRUPTED, Search
 from critical.storage.errors import StoreError
 from critical.trials import Interrupted, Trainable
 from critical.trials.failure import describe, kind_of
-from critical.trials.watch import Watched, watch
+from critical.trials.watch import Watched
+from critical.trials.watch_pack import is_news, watch_members
 from critical.trials.watchdog import Hanging, Watchdog
 
 _POLL_SECONDS = 0.05
@@ -21,49 +23,53 @@ def run_in_process(search: Search, trainable: Trainable) -> None:
 
     Raises:
         RunError: One trial after another has failed.
-        KeyboardInterrupt: The user does not wait; the running trial is stored as interrupted.
+        KeyboardInterrupt: The user does not wait; running trials are stored as interrupted.
     """
-    while (found := search.next()) is not Signal.DONE:
-        if isinstance(found, Assignment):
-            _run(search, trainable, found)
-        else:
+    while (found := search.next_pack()) is not Signal.DONE:
+        if isinstance(found, Signal):
             time.sleep(_POLL_SECONDS)  # a trial waits for its next attempt
+        else:
+            _run(search, trainable, PackAttempt(search, found))
 
 
-def _run(search: Search, trainable: Trainable, assignment: Assignment) -> None:
-    number = assignment.number
-    last: Watched | None = None
+def _run(search: Search, trainable: Trainable, attempt: PackAttempt) -> None:
+    measured = False
     started = time.perf_counter()
 
-    def held() -> float:
-        return last.device_seconds if last is not None else time.perf_counter() - started
+    def waited() -> float:
+        return 0.0 if measured else time.perf_counter() - started
 
     try:
-        for last in _watched(search, trainable, assignment):
-            search.record(number, last)
+        for row in _watched(search, trainable, attempt):
+            measured = True
+            attempt.record(row)
     except (Interrupted, KeyboardInterrupt) as error:
-        search.interrupt(number, held(), INTERRUPTED)
+        attempt.interrupt(waited(), INTERRUPTED)
         if isinstance(error, KeyboardInterrupt):
             raise
     except StoreError:
         raise  # not the trial's fault: it goes on once the store can be written
     except Hanging as error:
-        search.retry(number, held(), str(error))
+        attempt.retry(waited(), str(error))
     except Exception as error:
-        search.fail(number, held(), describe(error), kind_of(error))
+        attempt.fail(waited(), describe(error), kind_of(error))
     else:
-        search.finish(number, held(), diverged=last is not None and last.diverged)
+        attempt.finish()
 
 
-def _watched(search: Search, trainable: Trainable, assignment: Assignment) -> Iterator[Watched]:
-    """Run a trial, each wait for a measurement under the watchdog, the store's work not."""
-    run, earlier = assignment.run, assignment.earlier
-    watchdog = Watchdog(search.retries.patience, assignment.longest_wait, run.checkpoint_dir)
-    measurements = watch(trainable, run, earlier)
+def _watched(
+    search: Search, trainable: Trainable, attempt: PackAttempt
+) -> Iterator[list[Watched | None]]:
+    """Run a pack, each wait for a measurement under the watchdog, the store's work not."""
+    runs = [one.run for one in attempt.going]
+    earlier = [one.earlier for one in attempt.going]
+    folder = runs[0].checkpoint_dir
+    watchdog = Watchdog(search.retries.patience, attempt.longest_wait, folder)
+    rows = watch_members(trainable, runs, earlier)
     while True:
         with watchdog.watching(in_process=True) as wait:
-            found = next(measurements, None)
-            wait.counts = found is not None and found.measurement.tokens > earlier.tokens
-        if found is None:
+            row = next(rows, None)
+            wait.counts = row is not None and is_news(row, earlier)
+        if row is None:
             return
-        yield found
+        yield row

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from critical.errors import OptionError
 from critical.trials.run import STOP_FILE
+from critical.trials.watch_pack import DROP_FILE
 
 # The capital of llama-d512-L8 alone is plain: a file system may not tell names by their case. What
 # ends as the names that folder_name makes is not.
@@ -64,11 +65,12 @@ class StudyFolder:
                 probe.unlink(missing_ok=True)
 
     def begin(self, number: int) -> Path:
-        """Return the folder of a trial that is about to run, without a stop sign in it."""
+        """Return the folder of a trial that is about to run, without a sign to end in it."""
         folder = self.trial(number)
         if folder.is_symlink():
             folder.unlink()
-        (folder / STOP_FILE).unlink(missing_ok=True)
+        for sign in (STOP_FILE, DROP_FILE):
+            (folder / sign).unlink(missing_ok=True)
         return folder
 
     def stop(self, number: int) -> None:
@@ -76,6 +78,12 @@ class StudyFolder:
         folder = self.trial(number)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STOP_FILE).touch()
+
+    def drop(self, number: int) -> None:
+        """Tell a running trial to end, and leave those that are trained with it; a file too."""
+        folder = self.trial(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / DROP_FILE).touch()
 
     def remove(self, number: int) -> None:
         """Remove what a trial saved, now that it has ended."""

@@ -12,7 +12,7 @@ from critical.errors import OptionError
 from critical.storage.records import StudyRecord
 from critical.target import Target
 from critical.trials import Trainable
-from critical.trials.architecture import Architecture
+from critical.trials.hf_config import transformers_version
 from critical.trials.loading import NamedTrainable
 
 if TYPE_CHECKING:
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from critical.trials.training import TrainingRecipe
 
 FIXED = (
-    "unit", "target", "trainable", "interval", "mixture", "corpus", "widths", "lr", "tokens",
-    "batch", "weight_decay", "convention", "rule", "seed", "settings", "proxy",
+    "unit", "arithmetic", "target", "trainable", "interval", "mixture", "corpus", "widths", "lr",
+    "tokens", "batch", "weight_decay", "convention", "rule", "seed", "settings", "proxy",
 )  # fmt: skip
 """What makes trials of one study comparable; none of it may change between two commands."""
 _BEFORE: Mapping[str, Any] = {"settings": ["target"], "proxy": "built-in"}
 """What studies had before there was a choice, which their identity does not say."""
+_FIRST_ARITHMETIC = 1
 
 
 def identity_of(
@@ -35,14 +36,16 @@ def identity_of(
     trainable: Trainable,
 ) -> dict[str, Any]:
     """Return what must stay the same when a study goes on, as JSON."""
-    from critical.trials.training import TrainingRecipe
+    from critical.trials.training import ARITHMETIC, TrainingRecipe
 
     document = options.model_dump(mode="json")
     document["unit"] = budget.unit
+    document["arithmetic"] = None  # of a user's own trial nothing is known
     document["target"] = None if target is None else _model(target)
     if isinstance(trainable, NamedTrainable):
         document["trainable"] = f"{trainable.place}:{trainable.name}"
     if isinstance(trainable, TrainingRecipe):
+        document["arithmetic"] = ARITHMETIC
         document["mixture"] = dict(trainable.mixture)
         document["corpus"] = trainable.corpus.digest if trainable.corpus else None
         if target is not None:
@@ -54,6 +57,17 @@ def is_algorithmic(study: StudyRecord) -> bool:
     """Whether the built-in trial trains on tasks alone, which can be solved, and on no text."""
     identity = study.options["identity"]
     return identity["trainable"] is None and "text" not in identity["mixture"]
+
+
+def relaxed_gates(study: StudyRecord) -> bool | None:
+    """Whether ``relaxed`` gates attention; None of a user's own trial, whose settings are its own.
+
+    Models of ``--proxy hf`` have no gate.
+    """
+    identity = study.options["identity"]
+    if identity["trainable"] is not None:
+        return None
+    return bool(identity.get("proxy", _BEFORE["proxy"]) == "built-in")
 
 
 def _model(target: Target) -> dict[str, Any]:
@@ -72,20 +86,12 @@ def _proxy(recipe: TrainingRecipe) -> dict[str, Any]:
     """Return what of a target, besides its shape, decides what its proxies are."""
     config = recipe.hf_config
     digest = None if config is None else hashlib.blake2b(config.encode(), digest_size=16)
+    own = {} if digest is None else {"transformers": transformers_version()}
     return {
         "architecture": asdict(recipe.architecture),
         "hf_config": None if digest is None else digest.hexdigest(),
+        **own,
     }
-
-
-def _proxy_before(target: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same of a study from when every proxy was a Llama with as many k and v heads."""
-    llama = Architecture(
-        feed_forward_ratio=target["feed_forward"] / target["width"],
-        norm_eps=target["norm_eps"],
-        tied=target["tied"],
-    )
-    return {"architecture": asdict(llama), "hf_config": None}
 
 
 def check_identity(study: StudyRecord, identity: Mapping[str, Any], place: str) -> None:
@@ -95,6 +101,10 @@ def check_identity(study: StudyRecord, identity: Mapping[str, Any], place: str) 
         OptionError: Something differs; the message names the first.
     """
     name = _first_difference(study, identity)
+    if (why := _otherwise(name, study, identity)) is not None:
+        raise OptionError(
+            f"study {study.name!r} in {place} cannot go on, {why}: name another with --study"
+        )
     if name is not None:
         flag = "--budget" if name == "unit" else "--" + name.replace("_", "-")
         stored = _stored(study)[name]
@@ -111,6 +121,11 @@ def check_repeatable(study: StudyRecord, identity: Mapping[str, Any], place: str
         OptionError: Something differs; the message names the first.
     """
     name = _first_difference(study, identity)
+    if (why := _otherwise(name, study, identity)) is not None:
+        raise OptionError(
+            f"study {study.name!r} in {place} cannot be repeated, {why}: search anew under another "
+            "--study"
+        )
     if name is not None:
         stored = _stored(study)[name]
         raise OptionError(
@@ -125,11 +140,23 @@ def _first_difference(study: StudyRecord, identity: Mapping[str, Any]) -> str | 
     return next((name for name in FIXED if stored[name] != identity[name]), None)
 
 
+def _otherwise(name: str | None, study: StudyRecord, identity: Mapping[str, Any]) -> str | None:
+    """Return why a study's trials are others than today's though its options are the same."""
+    if name == "arithmetic":
+        return "for it is of a version whose trials come to other numbers"
+    if name != "target":
+        return None
+    then, now = _stored(study)["target"] or {}, identity["target"] or {}
+    differing = {key for key in {*then, *now} if then.get(key) != now.get(key)}
+    if differing and differing <= {"architecture", "hf_config", "transformers"}:
+        return "for its proxies are built otherwise, by another version or configuration"
+    return None
+
+
 def _stored(study: StudyRecord) -> Mapping[str, Any]:
     stored = {**_BEFORE, **study.options["identity"]}
-    target = stored["target"]
-    if target is not None and stored["trainable"] is None and "architecture" not in target:
-        stored["target"] = {**_proxy_before(target), **target}
+    if "arithmetic" not in stored:
+        stored["arithmetic"] = _FIRST_ARITHMETIC if stored["trainable"] is None else None
     return stored
 
 

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from critical.errors import TargetError
 from critical.layout import Kind, Matrix, grouped, kind_of_block, pattern
 from critical.target import Target
+from critical.trials.hf_config import without_hub
 
 # None of these changes a shape or an initialization; some need packages that are not here.
 _LEFT_OUT = (
@@ -67,6 +68,7 @@ def build(target: Target) -> tuple[Matrix, ...]:
 
 
 def _configuration(target: Target) -> tuple[Any, Any]:
+    without_hub()
     try:
         from transformers import AutoModelForCausalLM
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING

@@ -88,6 +88,7 @@ def open_search(
         seed=options.seed,
         retries=Retries(options.retries, options.backoff, options.max_failures, options.patience),
     )
+    search.pack = prepared.pack
     if prepared.original is not None:
         search.schedule = partial(next_repetition, made, prepared.original.trials)
     return search

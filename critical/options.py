@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from critical.budget import parse_budget
 from critical.errors import OptionError
+from critical.option_sentences import flag, sentence
 from critical.settings import check_hf_proxy, checked_settings
 from critical.store_url import DEFAULT_STORAGE
 
@@ -35,6 +36,7 @@ class RunningOptions(BaseModel):
     backoff: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     patience: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     max_failures: int = Field(default=10, ge=1)
+    pack: Literal["auto"] | int = "auto"
 
     @field_validator("study")
     @classmethod
@@ -44,6 +46,15 @@ class RunningOptions(BaseModel):
                 "use letters, digits, '.', '_' and '-', beginning with a letter or digit"
             )
         return value
+
+    @field_validator("pack", mode="before")
+    @classmethod
+    def _pack(cls, value: object) -> object:
+        number = int(value) if isinstance(value, str) and value.isdecimal() else value
+        counts = isinstance(number, int) and not isinstance(number, bool) and number >= 1
+        if not counts and number != "auto":
+            raise ValueError("write a number of trials from 1, or auto")
+        return number
 
 
 class RepeatOptions(RunningOptions):
@@ -79,6 +90,7 @@ class SearchOptions(RunningOptions):
     slope_sd: float = Field(default=0.03, gt=0, allow_inf_nan=False)
     precision: float | None = Field(default=None, gt=0, lt=1)
     sampler: Literal["gp", "random"] = "gp"
+    compile: Literal["auto", "on", "off"] = "auto"
     settings: tuple[str, ...] = ("target",)
     proxy: Literal["built-in", "hf"] = "built-in"
 
@@ -172,7 +184,7 @@ def load_request(
         return check_options(merged)
     for name in merged:
         if name in SearchOptions.model_fields and name not in RepeatOptions.model_fields:
-            where = _flag(name) if given.get(name) is not None else f"{name!r} in {config}"
+            where = flag(name) if given.get(name) is not None else f"{name!r} in {config}"
             raise OptionError(
                 f"{where} cannot be given with --repeat: a repeat has the options of "
                 f"{merged['repeat']!r}, so leave it out"
@@ -180,7 +192,7 @@ def load_request(
     try:
         return RepeatOptions(**merged)
     except ValidationError as error:
-        raise OptionError(_sentence(error)) from error
+        raise OptionError(sentence(error)) from error
 
 
 def check_options(merged: Mapping[str, Any]) -> SearchOptions:
@@ -195,7 +207,7 @@ def check_options(merged: Mapping[str, Any]) -> SearchOptions:
     try:
         return SearchOptions(**merged)
     except ValidationError as error:
-        raise OptionError(_sentence(error)) from error
+        raise OptionError(sentence(error)) from error
 
 
 def _merged(
@@ -228,17 +240,3 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"{text!r} is not a list of numbers") from None
-
-
-def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    name = _flag(str(first["loc"][0]))
-    if first["type"] == "extra_forbidden":
-        return f"{name.removeprefix('--')!r} is no option of search: see critical search --help"
-    message = first["msg"].removeprefix("Value error, ")
-    given = name if name == "--storage" else f"{name} {first['input']!r}"
-    return f"{given} is not allowed: {message[0].lower()}{message[1:]}"
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -16,7 +16,7 @@ from critical.target import Target, proxy_shape
 from critical.tiers import SIZES, TIERS, UNTIMED, Tier
 from critical.trials import Scale
 
-BASE_TOKENS = 1_000_000
+BASE_TOKENS = 800_000
 """Tokens within which the reference learns the default mixture's trained items (data/main)."""
 BASE_WIDTH, BASE_RATE = 32, 4e-3
 """A learning rate that does well at a width; the best one falls about as 1/width (measured)."""
@@ -60,6 +60,8 @@ class Plan:
         interval: γ that is searched: what pre-flight left of the user's; None where nothing was
             looked into, and all of the user's is searched.
         findings: Of pre-flight, those of the notes that stay when the budget grows.
+        compiled: Whether the built-in trial compiles its training steps. One choice for a whole
+            study, for a compiled trial comes to other bits.
     """
 
     arms: tuple[Arm, ...]
@@ -73,6 +75,7 @@ class Plan:
     notes: tuple[str, ...]
     interval: tuple[float, float] | None = None
     findings: tuple[str, ...] = ()
+    compiled: bool = False
 
     @property
     def rungs(self) -> tuple[float | None, ...]:

@@ -12,6 +12,7 @@ from critical.budget import Budget, format_amount, parse_budget
 from critical.errors import BudgetError, OptionError
 from critical.identity import identity_of
 from critical.options import SearchOptions
+from critical.packing import AUTOMATIC
 from critical.repetition import Original
 from critical.rules import parse_rule
 from critical.target import Target, read_target
@@ -19,7 +20,9 @@ from critical.trials.corpus import Corpus, Reading, prepare
 from critical.trials.loading import NamedTrainable, parse_trainable
 from critical.trials.mixture import DEFAULT_MIXTURE, parse_mixture
 from critical.trials.settings import check_settings
+from critical.trials.text_files import MOST_BYTES
 from critical.trials.training import TrainingRecipe
+from critical.trials.watch_pack import pack_trainer
 
 DEFAULT_REFERENCE_GAMMA = 0.5
 
@@ -36,9 +39,10 @@ class Prepared:
         trainable: The trial, picklable.
         identity: What must stay the same when the study goes on, as JSON.
         device: ``cpu`` or ``cuda``.
-        workers: Trials at once; 0 runs them in this process.
+        workers: Packs of trials at once; 0 runs them in this process.
+        pack: Trials of a pack, at the most.
         original: The study whose trials are run again, or None for a search.
-        not_carried: What of the target the proxies do not have, a sentence each.
+        not_carried: What of corpus and target the proxies do not have, a sentence each.
     """
 
     options: SearchOptions
@@ -49,6 +53,7 @@ class Prepared:
     identity: Mapping[str, Any]
     device: str
     workers: int
+    pack: int = 1
     original: Original | None = None
     not_carried: tuple[str, ...] = ()
 
@@ -86,7 +91,8 @@ def resolve(
     """Load the trial that the options name, or read what the built-in one trains on.
 
     Raises:
-        OptionError: A corpus is given that the mixture does not use.
+        OptionError: A corpus is given that the mixture does not use, or trials are to be trained
+            together that cannot be.
         TrialError: The corpus, the mixture or the trainable is not as it must be.
     """
     if options.trainable is not None:
@@ -103,6 +109,7 @@ def resolve(
         identity=identity_of(options, budget, target, trainable),
         device=device,
         workers=_workers(device) if options.workers is None else options.workers,
+        pack=1 if original is not None else _pack(options, trainable, device),
         original=original,
         not_carried=not_carried,
     )
@@ -111,8 +118,9 @@ def resolve(
 def _recipe(
     options: SearchOptions, target: Target | None
 ) -> tuple[TrainingRecipe, tuple[str, ...]]:
-    """Return the built-in trial, and what of the target its model lacks."""
-    mixture = parse_mixture(options.mixture) if options.mixture else dict(DEFAULT_MIXTURE)
+    """Return the built-in trial, and what of corpus and target it lacks."""
+    own = options.mixture
+    mixture = dict(DEFAULT_MIXTURE) if own is None else parse_mixture(own)
     recipe = TrainingRecipe(
         corpus=_corpus(options, with_text="text" in mixture),
         mixture=mixture,
@@ -120,8 +128,9 @@ def _recipe(
         weight_decay=options.weight_decay,
         convention=options.convention,
     )
+    left_out = _left_out(options, recipe.corpus)
     if target is None:
-        return recipe, ()
+        return recipe, left_out
     architecture, not_carried = read_architecture(target)
     recipe = replace(recipe, architecture=architecture, target_width=target.width)
     if options.proxy == "hf":
@@ -129,7 +138,15 @@ def _recipe(
         not_carried = hf_not_carried(target, options.settings)
     for name in options.settings:
         check_settings(name, architecture, target.width)
-    return recipe, not_carried
+    return recipe, (*left_out, *not_carried)
+
+
+def _left_out(options: SearchOptions, corpus: Corpus | None) -> tuple[str, ...]:
+    """Say that a corpus is longer than what is read of it."""
+    if corpus is None or not corpus.cut:
+        return ()
+    read = f"of --corpus {options.corpus} the first {MOST_BYTES >> 20} MiB are read"
+    return (f"{read} and the rest is left out",)
 
 
 def _corpus(options: SearchOptions, *, with_text: bool) -> Corpus | None:
@@ -155,6 +172,24 @@ def _device(budget: Budget) -> str:
         cpu = format_amount(budget.amount, budget.unit.replace("gpu", "cpu"))
         raise BudgetError(f"budget {budget} needs a GPU and none was found: write --budget {cpu}")
     return "cpu"
+
+
+def _pack(options: SearchOptions, trainable: NamedTrainable | TrainingRecipe, device: str) -> int:
+    """Return how many trials to train together, at the most.
+
+    Where nobody says, several on a GPU, unless their models have no launches to share, as those
+    of transformers.
+    """
+    trainer = pack_trainer(trainable)
+    if options.pack == "auto":
+        shares = not (isinstance(trainable, TrainingRecipe) and trainable.model == "hf")
+        return AUTOMATIC if trainer is not None and device == "cuda" and shares else 1
+    if options.pack > 1 and trainer is None:
+        raise OptionError(
+            f"--pack {options.pack} is given, but trainable {options.trainable} has no train_pack "
+            "and trains one run at a time: leave --pack out"
+        )
+    return options.pack
 
 
 def _workers(device: str) -> int:

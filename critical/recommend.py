@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from critical.answers import Answer, answers_of
@@ -20,6 +20,12 @@ from critical.storage.records import (
 )
 from critical.storage.store import Store
 from critical.target import Target
+
+_NO_GAMMA: Mapping[str, Any] = {
+    **dict.fromkeys(("median", "low", "high", "plateau")),
+    "verdict": SETTINGS_DISAGREE,
+}
+"""What stands for γ* where the settings have none in common."""
 
 
 def recommend(
@@ -41,7 +47,9 @@ def recommend(
         ``conditions``, sentences on what it rests on; and, with a target, ``matrices``. Of each of
         the settings the same, in ``settings``. ``agreement`` is whether their γ* are within 0.05,
         null where fewer than two can be compared; where they are not and ``settings`` was not
-        given, the verdict is ``settings disagree``. Further ``study``, ``state``, ``rule``,
+        given, the verdict is ``settings disagree`` and there is no headline: ``headline``,
+        ``share``, ``matrices`` and the numbers of ``gamma`` are null, and ``per_scale`` and
+        ``gain`` are those of the first of ``settings``. Further ``study``, ``state``, ``rule``,
         ``target``, ``reference``, ``budget`` and ``trials``.
 
     Raises:
@@ -54,15 +62,15 @@ def recommend(
     model = at if isinstance(at, Target) else None
     if at is None and study.target is not None:
         model = Target.from_document(study.target)
-    answers = answers_of(store, study, posterior, at.width if isinstance(at, Target) else at)
+    width = at.width if isinstance(at, Target) else at
+    answers = answers_of(store, study, posterior, width, model)
     chosen = _chosen(study, posterior, answers, settings)
     medians = {one.settings: one.star.median for one in answers if one.found is not None}
     agreement = agree(list(medians.values()))
-    star, conditions = chosen.star, chosen.conditions
+    undecided = agreement is False and settings is None
+    conditions = chosen.conditions
     if agreement is False:
         conditions = [disagreement(study.name, medians, settings), *conditions]
-        if settings is None:
-            star = replace(star, verdict=SETTINGS_DISAGREE)
     elif settings is None and chosen.settings != posterior.settings:
         conditions = [f"nothing is known yet under settings {posterior.settings}", *conditions]
     if chosen.found is None:
@@ -72,9 +80,9 @@ def recommend(
         "study": study.name,
         "state": study.state.value,
         "rule": study.rule,
-        "headline": chosen.settings,
-        "gamma": _gamma(star),
-        "share": star.share,
+        "headline": None if undecided else chosen.settings,
+        "gamma": dict(_NO_GAMMA) if undecided else _gamma(chosen.star),
+        "share": None if undecided else chosen.star.share,
         "exploratory": chosen.found is None,
         "target": _target(model, chosen.width),
         "per_scale": [_scale(scale) for scale in chosen.scales],
@@ -85,7 +93,7 @@ def recommend(
         "budget": _budget(store, study, counts),
         "trials": asdict(counts),
         "conditions": conditions,
-        "matrices": None if model is None else matrix_stds(model, star.median),
+        "matrices": None if model is None or undecided else matrix_stds(model, chosen.star.median),
     }
 
 

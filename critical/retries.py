@@ -62,6 +62,10 @@ class Setbacks:
         """Whether an interrupted trial may not go on yet."""
         return time.monotonic() < self._not_before.get(number, 0.0)
 
+    def lost(self, number: int) -> bool:
+        """Whether an attempt at a trial was lost."""
+        return number in self._lost
+
     def fail(self, reason: str) -> None:
         """Count a trial that has failed."""
         self._failed += 1

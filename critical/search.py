@@ -14,20 +14,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from critical import agenda
+from critical import agenda, packing
 from critical.agenda import Confirmation, Intent, Signal, Situation
 from critical.belief import Belief
 from critical.errors import RunError
 from critical.folders import StudyFolder
 from critical.history import History
 from critical.objectives import LOG2_EFFICIENCY_LIMIT
-from critical.plan import Plan
+from critical.plan import Arm, Plan
 from critical.posterior import PosteriorSpec
 from critical.proposals import Proposals
 from critical.retries import Retries, Setbacks
 from critical.storage.records import (
     NewTrial,
     PosteriorRecord,
+    Role,
     TrialOutcome,
     TrialRecord,
     TrialState,
@@ -91,6 +92,8 @@ class Search:
         self.listener: Listener | None = None
         self.schedule: Schedule | None = None
         """Says what to run next instead of the agenda, as for a repeat; no budget ends it."""
+        self.pack = 1
+        """Trials that are trained together, at the most."""
         self._proposals = proposals
         self._precision = precision
         self._setbacks = Setbacks(self.retries)
@@ -124,6 +127,23 @@ class Search:
             raise RunError(f"every trial has failed, the last with {self._setbacks.last}")
         return self._start(found) if isinstance(found, Intent) else found
 
+    def next_pack(self) -> list[Assignment] | Signal:
+        """Choose, enter and reserve the next trial and those to train together with it.
+
+        All are of one arm. A trial of which an attempt was lost is trained alone, for it may be
+        what the others died of; and so are the trials of a repeat.
+
+        Raises:
+            RunError: Nothing is left, and every trial has failed.
+        """
+        first = self.next()
+        if isinstance(first, Signal):
+            return first
+        members = [first]
+        while len(members) < self.pack and (another := self._next_in(members)) is not None:
+            members.append(another)
+        return members
+
     @property
     def done(self) -> bool:
         """Whether nothing is left to run."""
@@ -156,7 +176,26 @@ class Search:
         self.belief.update()
         self._notify()
 
-    def fail(self, number: int, device_seconds: float, reason: str, kind: str = "error") -> None:
+    def drop(self, number: int, device_seconds: float, reason: str) -> None:
+        """End a trial that was told to end before its time; its curve so far is kept.
+
+        Args:
+            number: The trial's number in the study.
+            device_seconds: What this attempt at it held.
+            reason: Why it was to end.
+        """
+        self._end(number, TrialOutcome(TrialState.STOPPED, device_seconds, reason))
+        self._notify()
+
+    def fail(
+        self,
+        number: int,
+        device_seconds: float,
+        reason: str,
+        kind: str = "error",
+        *,
+        counts: bool = True,
+    ) -> None:
         """Settle an attempt that ended by an exception.
 
         Another attempt would end by the same one, so the trial has failed; but where there was no
@@ -167,14 +206,18 @@ class Search:
             device_seconds: What this attempt at it held.
             reason: The exception, in a line.
             kind: ``memory`` or ``error``, as ``critical.trials.failure.kind_of`` tells.
+            counts: Whether it is one of the failures in a row that end a search; a pack is one.
 
         Raises:
             RunError: One trial after another has failed.
         """
         if kind == "memory":
-            self.retry(number, device_seconds, reason)
+            self.retry(number, device_seconds, reason, counts=counts)
             return
         self._end(number, TrialOutcome(TrialState.FAILED, device_seconds, reason))
+        if not counts:
+            self._notify()
+            return
         self._setbacks.fail(reason)
         self._notify()
         failed = self._setbacks.too_many(any_worked=bool(self.history.runs()))
@@ -193,7 +236,9 @@ class Search:
         self._setbacks.leave(number)
         self._notify()
 
-    def retry(self, number: int, device_seconds: float, reason: str) -> None:
+    def retry(
+        self, number: int, device_seconds: float, reason: str, *, counts: bool = True
+    ) -> None:
         """Settle an attempt that was lost with its worker; the trial goes on after a while.
 
         Where that has happened too often the trial has failed.
@@ -202,6 +247,7 @@ class Search:
             number: The trial's number in the study.
             device_seconds: What this attempt at it held.
             reason: What its worker died of.
+            counts: As for ``fail``, where it is given up.
 
         Raises:
             RunError: One trial after another has failed.
@@ -209,7 +255,7 @@ class Search:
         given_up = self._setbacks.lose(number)
         if given_up is not None:
             times = f", {given_up} times" if given_up > 1 else ""
-            self.fail(number, device_seconds, reason + times)
+            self.fail(number, device_seconds, reason + times, counts=counts)
             return
         self.history.interrupt(number, device_seconds, reason)
         self._notify()
@@ -220,10 +266,36 @@ class Search:
         self.folder.remove(number)
         return trial
 
-    def _go_on(self) -> Assignment | None:
-        """Take up an interrupted trial whose time has come, if its rest can be paid."""
+    def _next_in(self, members: Sequence[Assignment]) -> Assignment | None:
+        """Choose, enter and reserve another trial to train together with these."""
+        numbers = {member.number for member in members}
+        if self.stopping or self.schedule is not None or any(map(self._setbacks.lost, numbers)):
+            return None
+        trials = [trial for trial in self.history.running if trial.number in numbers]
+        arm = self.plan.arm(trials[0].arm)
+        going_on = self._go_on(arm)
+        if going_on is not None:
+            return going_on
+        now = self._situation()
+        found: Intent | Signal | None
+        if self._confirmations:
+            own = [one for one in self._confirmations if one.arm == arm.name]
+            found = agenda.next_confirmation(self.plan, now, own)
+        else:
+            searching = sum(trial.role is Role.SEARCH for trial in trials)
+            found = packing.next_in_arm(self.plan, now, arm, searching)
+        return self._start(found) if isinstance(found, Intent) else None
+
+    def _go_on(self, arm: Arm | None = None) -> Assignment | None:
+        """Take up an interrupted trial whose time has come, if its rest can be paid.
+
+        Args:
+            arm: Of the pack that it is to join, if it is.
+        """
         for trial in self.history.interrupted:
             if self._setbacks.waits(trial.number):
+                continue
+            if arm is not None and (trial.arm != arm.name or self._setbacks.lost(trial.number)):
                 continue
             left = self.history.seconds_left(trial)
             if self._pays(left):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from critical.agenda import Signal
-from critical.search import INTERRUPTED, Assignment, Search
+from critical.pack_attempt import PackAttempt
+from critical.search import INTERRUPTED, Search
 from critical.storage.errors import StoreError
 from critical.trials.watch import Watched
 from critical.trials.watchdog import hanging_place
@@ -19,11 +20,10 @@ from critical.trials.watchdog import hanging_place
 
 @dataclass(slots=True)
 class Attempt:
-    """One of Tune's trials: an attempt at one of ours."""
+    """One of Tune's trials: an attempt at one of ours, or at several that are a pack."""
 
-    assignment: Assignment
+    pack: PackAttempt
     started: float = field(default_factory=time.monotonic)
-    last: Watched | None = None
     heard: float | None = None
     """When the last measurement came."""
     longest_wait: float | None = None
@@ -34,27 +34,18 @@ class Attempt:
     death: str | None = None
     """What its worker process died of, if somebody knows."""
 
-    def hear(self, result: Mapping[str, Any]) -> Watched:
-        """Take in a measurement that the worker reports."""
+    def hear(self, result: Mapping[str, Any]) -> Sequence[Watched | None]:
+        """Take in the measurements that the worker reports, one a member."""
         if self.heard is not None:
             self.longest_wait = max(self.waited(), self.longest_wait or 0.0)
         self.host, self.pid = result.get("hostname"), result.get("pid")
         self.heard = time.monotonic()
-        watched: Watched = result["watched"]
-        self.last = watched
-        return watched
+        row: Sequence[Watched | None] = result["watched"]
+        return row
 
     def waited(self) -> float:
         """Seconds since the last measurement came, or since it was begun."""
         return time.monotonic() - (self.started if self.heard is None else self.heard)
-
-    def measured(self) -> float:
-        """Device-seconds up to its last measurement, by the worker's clock; 0 before the first."""
-        return self.last.device_seconds if self.last is not None else 0.0
-
-    def held(self) -> float:
-        """Device-seconds up to now, for a worker that died just now."""
-        return self.measured() + self.waited()
 
 
 class TuneSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
@@ -70,11 +61,11 @@ class TuneSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
         self.error: Exception | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next trial's config, None to wait, or FINISHED."""
+        """Return the next pack's config, None to wait, or FINISHED."""
         if self.error is not None:
             return str(Searcher.FINISHED)
         try:
-            found = self._search.next()
+            found = self._search.next_pack()
         except Exception as error:
             self._fail(error)
             return str(Searcher.FINISHED)
@@ -82,47 +73,59 @@ class TuneSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
             return None
         if isinstance(found, Signal):
             return str(Searcher.FINISHED)
-        self.attempts[trial_id] = Attempt(found, longest_wait=found.longest_wait)
+        pack = PackAttempt(self._search, found)
+        self.attempts[trial_id] = Attempt(pack, longest_wait=pack.longest_wait)
         return {
-            "members": [found.run],
-            "earlier": found.earlier,
+            "members": [one.run for one in found],
+            "earlier": [one.earlier for one in found],
             "patience": self.patience,
-            "longest_wait": found.longest_wait,
+            "longest_wait": pack.longest_wait,
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Store a measurement."""
+        """Store the measurements of a pack, and settle those of its members that have ended."""
         if "watched" in result:
             attempt = self.attempts[trial_id]
-            watched = attempt.hear(result)
+            row = attempt.hear(result)
             with self._keeping_its_error():
-                self._search.record(attempt.assignment.number, watched)
+                attempt.pack.record(row)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Settle a trial that ended, stopped or failed, or whose worker died."""
+        """Settle what is left of a pack that ended, stopped or failed, or whose worker died."""
         if self.error is not None or trial_id not in self.attempts:
             return
         attempt, found = self.attempts.pop(trial_id), result or {}
-        number, last = attempt.assignment.number, attempt.last
+        pack, waited = attempt.pack, attempt.waited()
         with self._keeping_its_error():
             if error:
-                self._search.retry(number, attempt.held(), _death(attempt))
+                pack.retry(waited, _death(attempt))
             elif found.get("interrupted"):
-                self._search.interrupt(number, attempt.held(), INTERRUPTED)
+                pack.interrupt(waited, INTERRUPTED)
             elif failure := found.get("failure"):
-                self._search.fail(number, attempt.held(), failure, found.get("kind", "error"))
+                pack.fail(waited, failure, found.get("kind", "error"))
             else:
-                diverged = last is not None and last.diverged
-                self._search.finish(number, attempt.measured(), diverged=diverged)
+                pack.finish()
+
+    def drop(self, number: int, reason: str) -> bool:
+        """Tell a trial to end before its time, and leave those that are trained with it.
+
+        Args:
+            number: The trial's number in the study.
+            reason: Why, for the store.
+
+        Returns:
+            Whether it is running.
+        """
+        return any(attempt.pack.drop(number, reason) for attempt in self.attempts.values())
 
     def stop_running(self) -> None:
         """Settle what has not ended as interrupted, charged to its last measurement."""
         reason = INTERRUPTED if self.error is None else "the search ended by an error"
         with suppress(StoreError):  # what cannot be settled now is when the search goes on
             for attempt in self.attempts.values():
-                self._search.interrupt(attempt.assignment.number, attempt.measured(), reason)
+                attempt.pack.interrupt(0.0, reason)
         self.attempts.clear()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -155,6 +158,7 @@ class TuneSearcher(Searcher):  # type: ignore[misc]  # ray ships no types
 
 
 def _death(attempt: Attempt) -> str:
-    folder = attempt.assignment.run.checkpoint_dir
-    hanging = hanging_place(folder) if folder is not None else None
+    folders = (one.run.checkpoint_dir for one in attempt.pack.going)
+    places = (hanging_place(folder) for folder in folders if folder is not None)
+    hanging = next((place for place in places if place is not None), None)
     return hanging or attempt.death or "its worker process died"

@@ -30,7 +30,7 @@ def checked_settings(
         ValueError: A name is not allowed or given twice, or needs a target.
     """
     given = [name.strip() for name in names]
-    if not given or len(set(given)) < len(given):
+    if not given or "" in given or len(set(given)) < len(given):
         raise ValueError("write each of the settings once, as in target,relaxed")
     if own_trainable:
         _check_own(given)

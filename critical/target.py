@@ -78,6 +78,11 @@ class Target:
         """γ_eq of the initializer as it is now, at this width."""
         return -math.log(self.initializer_range) / math.log(self.width)
 
+    @property
+    def norm_eps_key(self) -> str | None:
+        """The key that holds ε of the norms; None where the family's own stands."""
+        return next((key for key in _NORM_EPS if self.config.get(key) is not None), None)
+
     def to_document(self) -> dict[str, Any]:
         """Return the JSON document that ``from_document`` reads."""
         return asdict(self)

@@ -28,6 +28,7 @@ _ALWAYS_A_FACTOR = {
     "cohere": "logit_scale", "cohere2": "logit_scale", "granite": "attention_multiplier",
 }  # fmt: skip
 """Families with a factor other than 1, or than 1/√e in attention, whatever is configured."""
+_IF_KNOWN = ", if transformers knows it"
 _BLOCKS_WITHOUT_POSITIONS = ("smollm3", "cohere2")
 _UNSCALED = frozenset({"default", "longrope"})
 """Rotary kinds that are as good as plain in sequences as short as a proxy's."""
@@ -45,9 +46,12 @@ def unlike(target: Target, *, known_activation: bool) -> Iterator[str]:
         yield _lacks(
             f"how {family} builds its layers is not known here",
             "the proxy has a Llama's, in the target's proportions",
+            _IF_KNOWN,
         )
     if not known_activation:
-        yield _lacks("the target's activation is not known here", "the proxy has silu or gelu")
+        yield _lacks(
+            "the target's activation is not known here", "the proxy has silu or gelu", _IF_KNOWN
+        )
     yield from _layers(target)
     yield from _positions(values, family)
     yield from _sums(target)
@@ -59,8 +63,24 @@ def experts_of(target: Target) -> int:
     return max((values[key] for key in EXPERTS if isinstance(values.get(key), int)), default=1)
 
 
-def _lacks(what: str, instead: str) -> str:
-    return f"{what}: {instead}; --proxy hf keeps the target's"
+def idle_windows(target: Target) -> Iterator[str]:
+    """Yield that a target's sliding windows do nothing in any proxy, where they are too wide."""
+    window = _sliding_window(target.config)
+    if window is not None and window >= LENGTH:
+        yield (
+            f"sliding windows of {window} tokens: sequences of at most {LENGTH} fit into them, so "
+            "that every token of a proxy sees all before"
+        )
+
+
+def _sliding_window(values: Mapping[str, Any]) -> int | None:
+    window = values.get("sliding_window")
+    used = isinstance(window, int) and values.get("use_sliding_window") is not False
+    return window if used else None
+
+
+def _lacks(what: str, instead: str, condition: str = "") -> str:
+    return f"{what}: {instead}; --proxy hf keeps the target's{condition}"
 
 
 def _layers(target: Target) -> Iterator[str]:
@@ -78,12 +98,10 @@ def _layers(target: Target) -> Iterator[str]:
     kinds = values.get("layer_types")
     if isinstance(kinds, list) and (others := sorted({str(kind) for kind in kinds} - _ATTENTION)):
         yield _lacks(f"layers of {', '.join(others)}", "the proxy has full attention")
-    window = values.get("sliding_window")
-    if isinstance(window, int) and values.get("use_sliding_window") is not False:
-        if window < LENGTH:
-            yield _lacks(f"sliding windows of {window} tokens", "the proxy sees all before")
-        else:
-            yield f"sliding windows of {window} tokens: no proxy has them, its texts are shorter"
+    window = _sliding_window(values)
+    if window is not None and window < LENGTH:
+        yield _lacks(f"sliding windows of {window} tokens", "the proxy sees all before")
+    yield from idle_windows(target)
     if values.get("clip_qkv"):
         yield _lacks("clipped queries, keys and values", "the proxy does not clip them")
 

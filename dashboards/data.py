@@ -50,7 +50,7 @@ class ReportData:
 
 def gather(store: Store, name: str) -> ReportData:
     """Read everything about a study. Raises StudyNotFound where there is none of that name."""
-    from critical.dashboards.figures.gains import source_losses  # Plotly takes long to import
+    from critical.dashboards.figures.kinds import source_losses  # Plotly takes long to import
     from critical.dashboards.figures.training import drawn_trials
 
     found = store.study(name)

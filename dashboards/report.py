@@ -11,9 +11,13 @@ import plotly.graph_objects as go
 from critical.dashboards.data import ReportData, gather
 from critical.dashboards.figures import curves, gains, training
 from critical.dashboards.figures.arms import arms_in, settings_of
-from critical.dashboards.figures.coordinates import coordinates_figure
+from critical.dashboards.figures.coordinates import compared_arms, coordinates_figure
 from critical.dashboards.figures.curves import curves_figure
-from critical.dashboards.figures.development import development_figure, saturation_figure
+from critical.dashboards.figures.development import (
+    developed_arm,
+    development_figure,
+    saturation_figure,
+)
 from critical.dashboards.figures.front import front_figure
 from critical.dashboards.figures.gains import gains_figure
 from critical.dashboards.figures.gamma_star import gamma_star_figure
@@ -21,9 +25,15 @@ from critical.dashboards.figures.ledger import ledger_figure
 from critical.dashboards.figures.narrowing import narrowing_figure
 from critical.dashboards.figures.training import training_figure
 from critical.dashboards.markup import Html, tag
+from critical.dashboards.pages import captions
 from critical.dashboards.pages.document import STANDALONE, Frame, data_block, document
 from critical.dashboards.pages.headline import header, headline_of
-from critical.dashboards.pages.tables import matrices_table, options_table, scales_table
+from critical.dashboards.pages.tables import (
+    matrices_table,
+    options_table,
+    plan_notes,
+    scales_table,
+)
 
 __all__ = ["ReportData", "gather", "render"]
 
@@ -60,7 +70,12 @@ def render(data: ReportData, frame: Frame = STANDALONE, *forms: Html) -> str:
         _recorded(data),
         _matrices(matrices_table(recommended)),
         *forms,
-        tag("section", tag("h2", "How it was asked"), options_table(data.study)),
+        tag(
+            "section",
+            tag("h2", "How it was asked"),
+            options_table(data.study),
+            plan_notes(data.study),
+        ),
         tag("footer", tag("p", stamp)),
     )
     return document(_title(data), frame, _fresh(frame), content, figures=True)
@@ -83,25 +98,13 @@ def _matrices(table: Html | None) -> Html | None:
     return None if table is None else tag("section", tag("h2", "What to write"), table)
 
 
-def _gamma_star_caption(data: ReportData) -> str:
-    bars = "Each bar is the 90% interval of γ* at one width and its thick part the plateau"
-    if len(settings_of(data.posterior)) > 1:
-        bars += ", in a colour for each of the settings"
-    if data.posterior is None or data.posterior.target is None:
-        return f"{bars}; nothing is carried to a target before a scale has learned."
-    return (
-        f"{bars}; the fan carries them to the target, and the dotted whisker shows how far the "
-        "interval would reach if γ* could drift twice as fast."
-    )
-
-
 def _answer_plates(data: ReportData) -> list[Plate]:
     scales = 0 if data.posterior is None else len(data.posterior.scales)
     return [
         Plate(
             "gamma-star",
             "γ* against width",
-            _gamma_star_caption(data),
+            captions.gamma_star(data),
             gamma_star_figure(data.study, data.posterior),
         ),
         Plate(
@@ -129,22 +132,21 @@ def _search_plates(data: ReportData) -> list[Plate]:
         Plate(
             "narrowing",
             "How the interval narrowed",
-            "The band is the 90% interval of γ* after each completed trial, above what had been "
-            "spent by then: where it no longer narrows, further trials of this kind buy little.",
+            captions.narrowing(data),
             narrowing_figure(data.study, data.narrowing, _first_of_several(data)),
         ),
         Plate(
             "ledger",
             "What it cost",
-            "Every device-second charged so far, by purpose, as wall time went on; the dashed line "
-            "is the budget.",
+            captions.ledger(data),
             ledger_figure(data.study, data.ledger, data.charges),
         ),
         Plate(
             "training",
             "Every run",
             "Validation loss as tokens are seen, coloured by γ: the further left a line falls, the "
-            "more efficient its γ, and lines that end early were stopped or diverged.",
+            "more efficient its γ; a line that ends early was stopped or interrupted, has diverged "
+            "or failed, or is still running.",
             training_figure(data.trials, data.curves),
             least_pixels=60 + training.COLUMN_PIXELS * panels if panels > 1 else 0,
         ),
@@ -159,6 +161,8 @@ def _recorded(data: ReportData) -> Html | None:
 def _recorded_plates(data: ReportData) -> list[Plate]:
     """Return what can be drawn of what trials recorded: a user's own may have none of it."""
     scales = len(arms_in(data.trials))
+    developed = developed_arm(data.trials, data.curves)
+    compared = compared_arms(data.trials, data.curves)
     figures = (
         (
             "gains",
@@ -172,9 +176,7 @@ def _recorded_plates(data: ReportData) -> list[Plate]:
         (
             "development",
             "How the weights develop",
-            "Ranks of three weight matrices at the widest scale as tokens are seen, and the share "
-            "of pairs of their rows that point the same way (cosine above 0.7): where a rank falls "
-            "and rises again, the matrix has condensed first and expanded later.",
+            "" if developed is None else captions.development(data, developed),
             development_figure(data.trials, data.curves),
             620,
         ),
@@ -190,8 +192,7 @@ def _recorded_plates(data: ReportData) -> list[Plate]:
         (
             "coordinates",
             "Coordinate check",
-            "RMS of the last block's output, and the gradient's norm on the first batch, against "
-            "width, a line for each group of γ: where lines are level, widths are alike in this.",
+            captions.coordinates(data, compared[0][1]) if compared else "",
             coordinates_figure(data.trials, data.curves),
             0,
         ),

@@ -104,12 +104,13 @@ def rms_norm(
     weight: Tensor | None = None,
     eps: float | None = None,
 ) -> Tensor:
-    """Return what ``F.rms_norm`` does, over the last dimension."""
+    """Return what ``F.rms_norm`` does, over the last dimension: at least in float32, as there."""
     if len(normalized_shape) != 1:
         raise NotImplementedError("stacked models norm over their last dimension only")
     eps = torch.finfo(input.dtype).eps if eps is None else eps
-    normed = input * torch.rsqrt(input.square().mean(-1, keepdim=True) + eps)
-    return normed if weight is None else normed * weight
+    wide = input.to(torch.promote_types(input.dtype, torch.float32))
+    normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (normed if weight is None else normed * weight).to(input.dtype)
 
 
 _PLAIN: Mapping[Callable[..., Any], Callable[..., Any]] = {

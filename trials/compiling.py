@@ -26,11 +26,14 @@ T = TypeVar("T")
 
 SPEEDUP = 1.3
 """The least that was measured on the CPU, at widths 32 to 128."""
-COMPILATION_SECONDS = 15.0
-"""CPU seconds that a process takes to compile one shape for the first time, and its compilers with
-it; the next process finds the result on the disk and takes a third of that."""
+COMPILATION_SECONDS = 60.0
+"""What a process takes to compile one shape for the first time, by the wall: 15 CPU seconds of it
+and its compilers, and several times as long where other workers compile at the same time. The next
+process finds the result on the disk and takes a third of that."""
 _LINKING_SECONDS = 60.0
 """What a linker takes at the most between creating a library and writing it."""
+_SHAPES = 256
+"""Shapes that a process may compile; from the ninth on torch would go uncompiled unasked."""
 _MARGIN = 2.0
 """How many times over it must pay, for a prediction is no promise."""
 
@@ -69,9 +72,13 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
     Args:
         function: Of tensors, whose shapes seldom change: each takes a compilation.
     """
-    from torch._dynamo.exc import TorchDynamoException
+    import torch._dynamo.config as limits
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
     _remove_empty_libraries()
+    limits.recompile_limit = max(limits.recompile_limit, _SHAPES)
+    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, _SHAPES)
+    limits.fail_on_recompile_limit_hit = True  # or it would go on uncompiled, with other bits
     fast = torch.compile(function, dynamic=False)
 
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -79,7 +86,7 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
         if fast is not function:
             try:
                 return fast(*args, **kwargs)
-            except TorchDynamoException as error:
+            except (TorchDynamoException, FailOnRecompileLimitHit) as error:
                 fast = function
                 _warn(error)
         return function(*args, **kwargs)

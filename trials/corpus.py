@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +38,14 @@ class Corpus:
         digest: SHA-256, hexadecimal, of the file where tokens are bytes; else of the number of
             symbols and the file. Whatever changes a token changes it.
         symbols: Number of token ids, all below it.
+        cut: Whether the source holds more than ``MOST_BYTES`` of ``text_files``, which is left out.
     """
 
     path: Path
     tokens: int
     digest: str
     symbols: int = SYMBOLS
+    cut: bool = False
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
@@ -89,13 +91,14 @@ def prepare(source: Path | None, folder: Path, reading: Reading | None = None) -
     reading = reading or Reading()
     if source is not None and source.suffix == TOKENS_SUFFIX and not source.is_dir():
         _refuse_for_tokens(source, reading)
-        return _keep_ids(read_ids(source, reading.token_bytes, reading.vocabulary), source, folder)
+        ids = read_ids(source, reading.token_bytes, reading.vocabulary)
+        return replace(_keep_ids(ids, source, folder), cut=ids.cut)
     _refuse_for_text(source, reading)
     tokenizer = reading.tokenizer
     by = None if tokenizer is None else digest_of(tokenizer)
-    text = _default_text(folder) if source is None else read_text(source, reading.text_field)
+    text, cut = _text_of(source, reading, folder)
     if tokenizer is None:
-        return _keep(text, SYMBOLS, folder)
+        return replace(_keep(text, SYMBOLS, folder), cut=cut)
     # Encoding takes seconds a megabyte, and the same command resumes: what it came to is kept.
     memory = "tokenized-" + hashlib.sha256(f"{by} ".encode() + text).hexdigest()[:16]
     corpus = _recall(folder, memory)
@@ -103,7 +106,15 @@ def prepare(source: Path | None, folder: Path, reading: Reading | None = None) -
         place = source or Path("Python's standard library")
         corpus = _keep_ids(encode(text, tokenizer), place, folder)
         _remember(folder, memory, corpus)
-    return corpus
+    return replace(corpus, cut=cut)
+
+
+def _text_of(source: Path | None, reading: Reading, folder: Path) -> tuple[bytes, bool]:
+    """Return the text of a source, and whether the source holds more; the default is as it is."""
+    if source is None:
+        return _default_text(folder), False
+    text = read_text(source, reading.text_field)
+    return text.data, text.cut
 
 
 def _refuse_for_tokens(source: Path, reading: Reading) -> None:

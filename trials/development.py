@@ -42,7 +42,8 @@ def named_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
 def development(model: nn.Module) -> dict[str, Tensor]:
     """Return ``condensation/NAME``, ``stable_rank/NAME`` and ``effective_rank/NAME`` of matrices.
 
-    A parameter that stacks several matrices gives the mean over them. Nothing waits for the device.
+    A parameter that stacks several matrices gives the mean over them. On a GPU the host waits once
+    a shape, for the eigenvalues' status, and for nothing else.
 
     Returns:
         Numbers of shape (), float64, on the model's device. They are NaN where a matrix is zero or

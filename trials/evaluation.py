@@ -28,7 +28,7 @@ Predictor = Callable[[Sequence[Tensor], Sequence[int]], Sequence[Tensor]]
 def exploded_loss(vocabulary: int) -> float:
     """Return the loss above which a trial has diverged, far above a uniform guess.
 
-    Nats per token; no initialization starts there.
+    Nats per token; none of the default interval starts there.
     """
     return 4 * math.log(vocabulary)
 

@@ -3,15 +3,18 @@
 A key is scaled by what it means, not by its family: widths and inner dimensions in proportion to
 the width, what belongs to a head in proportion to a head's dimension, lists of one entry a layer
 thinned out so that every kind of layer stays, experts few. What is not known is left as it is.
-Code that a configuration names (auto_map) is never run, and nothing is downloaded.
+Code that a configuration names (auto_map, kernels of the hub) is never run, and nothing is
+downloaded.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from typing import Any
 
 from critical.trials.architecture import even, nearest_divisor
@@ -45,9 +48,11 @@ _AT_MOST = {
 _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id")
 _LONGEST = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
 _LEFT_OUT = (
-    "auto_map", "quantization_config", "dtype", "torch_dtype", "attn_implementation",
-    "_attn_implementation", "experts_implementation", "transformers_version", "architectures",
+    "auto_map", "quantization_config", "dtype", "torch_dtype", "transformers_version",
+    "architectures", "use_kernels", "kernel_config",
 )  # fmt: skip
+"""Besides every ``attn_implementation`` and its like, which may name a kernel of the hub."""
+_HUB_OFF = {"USE_HUB_KERNELS": "0", "HF_HUB_OFFLINE": "1"}
 
 
 def scaled_config(text: str, scale: Scale, *, vocabulary: int, longest: int) -> Any:  # noqa: ANN401
@@ -63,11 +68,11 @@ def scaled_config(text: str, scale: Scale, *, vocabulary: int, longest: int) -> 
         ModelError: transformers is not installed, does not know the family, or refuses the
             configuration.
     """
-    values = {key: value for key, value in json.loads(text).items() if key not in _LEFT_OUT}
+    values = json.loads(text)
     family = family_of(str(values.get("model_type")))
     try:
         with quiet():
-            full = family.from_dict(values)
+            full = family.from_dict(_without_left_out(values))
             document = full.to_dict()
             small = _Scaling(full, document, scale).applied()
             small |= {key: None for key in _TOKENS if key in document}
@@ -83,6 +88,7 @@ def scaled_config(text: str, scale: Scale, *, vocabulary: int, longest: int) -> 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Let transformers warn of nothing meanwhile: what it says is of the target, not the proxy."""
+    without_hub()
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -101,13 +107,11 @@ def family_of(model_type: str) -> Any:  # noqa: ANN401  # transformers is not ty
     Raises:
         ModelError: transformers is not installed, or does not know the family.
     """
+    without_hub()
     try:
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     except ImportError as reason:
-        raise ModelError(
-            'a proxy of the target\'s own family needs transformers: pip install "critical[hf]", '
-            "or leave --proxy hf out"
-        ) from reason
+        raise _not_installed() from reason
     try:
         return CONFIG_MAPPING[model_type]
     except KeyError:
@@ -117,6 +121,31 @@ def family_of(model_type: str) -> Any:  # noqa: ANN401  # transformers is not ty
         ) from None
 
 
+def without_hub() -> None:
+    """Forbid transformers the Hugging Face hub in this process; to be called before its import.
+
+    A proxy is drawn at random and needs nothing from there. Both libraries read these variables
+    once, when they are imported: kernels of the hub are code that is downloaded and run, and
+    whatever else would be fetched fails instead. Where they have been imported already, as by a
+    program that calls this one, its own choice stands.
+    """
+    os.environ |= _HUB_OFF
+
+
+def transformers_version() -> str:
+    """Return the version that is installed, without importing it.
+
+    Between versions a family's code changes, and so do the numbers of a run.
+
+    Raises:
+        ModelError: transformers is not installed.
+    """
+    try:
+        return metadata.version("transformers")
+    except metadata.PackageNotFoundError as reason:
+        raise _not_installed() from reason
+
+
 def not_built(model_type: str, scale: Scale, reason: Exception) -> ModelError:
     """Return the error that says which proxy transformers refused, and why."""
     first = " ".join(str(reason).split())[:200] or type(reason).__name__
@@ -124,6 +153,26 @@ def not_built(model_type: str, scale: Scale, reason: Exception) -> ModelError:
         f"transformers cannot build a {model_type} of width {scale.width} and {scale.heads} heads: "
         f"{first}; leave --proxy hf out"
     )
+
+
+def _not_installed() -> ModelError:
+    return ModelError(
+        'a proxy of the target\'s own family needs transformers: pip install "critical[hf]", '
+        "or leave --proxy hf out"
+    )
+
+
+def _without_left_out(value: Any) -> Any:  # noqa: ANN401  # any JSON
+    """Return a configuration without what names code or files, in configurations within it too."""
+    if isinstance(value, list):
+        return [_without_left_out(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: _without_left_out(part)
+        for key, part in value.items()
+        if key not in _LEFT_OUT and "_implementation" not in key
+    }
 
 
 class _Scaling:

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from critical.trials import hf_config
 from critical.trials.architecture import Architecture
-from critical.trials.errors import SettingsError
+from critical.trials.errors import ModelError, SettingsError
 from critical.trials.initialization import initialize
 from critical.trials.run import ProxyRun, Scale
 from critical.trials.settings import RELAXED_EPS, carried_eps, check_settings
 
 _EPS = ("eps", "variance_epsilon")
 _TRIED = Scale(width=64, depth=2, heads=4, tokens=1)
+_ROUNDING = 1e-5
+"""Of a logit in float32, in the unit of the greatest; what leaks from one token is far above."""
 
 
 class HFDecoder(nn.Module):
@@ -56,7 +58,8 @@ class HFDecoder(nn.Module):
 
         Raises:
             SettingsError: The settings are not known, or no norm of this family can have them.
-            ModelError: transformers is not installed, or cannot build the family so small.
+            ModelError: transformers is not installed, cannot build the family so small, or builds
+                a model that attends to later tokens.
         """
         check_settings(run.settings, architecture, target_width)
         small = _built(config, run.scale, seed=run.seed, vocabulary=vocabulary, longest=longest)
@@ -110,7 +113,8 @@ def notes(config: str) -> tuple[str, ...]:
     """Build one small proxy of a target and say what of it γ and settings do not reach.
 
     Raises:
-        ModelError: transformers is not installed, or cannot build the family.
+        ModelError: transformers is not installed, cannot build the family, or builds a model that
+            attends to later tokens.
     """
     model = _built(config, _TRIED, seed=0, vocabulary=64, longest=16)
     left = initialize(model, 0.5).left
@@ -144,6 +148,9 @@ def norms_that_read_the_embedding(model: nn.Module, depth: int) -> list[nn.Modul
     """Return the norms whose input is the embedding, or what the first block is given.
 
     Found by running the model on a few tokens: families name and order their norms freely.
+
+    Raises:
+        SettingsError: The model has no list of ``depth`` blocks.
     """
     seen: list[tuple[nn.Module, Tensor]] = []
     given: list[Tensor] = []
@@ -158,11 +165,13 @@ def norms_that_read_the_embedding(model: nn.Module, depth: int) -> list[nn.Modul
         given.append(output)
 
     embedding = cast(Any, model).get_input_embeddings()
-    blocks = next(
-        module
-        for module in model.modules()
-        if isinstance(module, nn.ModuleList) and len(module) == depth
-    )
+    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
+    blocks = next((module for module in lists if len(module) == depth), None)
+    if blocks is None:
+        raise SettingsError(
+            f"--settings carried cannot find the blocks of {type(model).__name__}, whose norms it "
+            "changes: leave carried out"
+        )
     handles = [norm.register_forward_pre_hook(note, with_kwargs=True) for norm in norms(model)]
     handles.append(blocks[0].register_forward_pre_hook(note_block, with_kwargs=True))
     handles.append(embedding.register_forward_hook(note_embedding))
@@ -181,6 +190,7 @@ def norms_that_read_the_embedding(model: nn.Module, depth: int) -> list[nn.Modul
 
 def _built(config: str, scale: Scale, *, seed: int, vocabulary: int, longest: int) -> nn.Module:
     small = hf_config.scaled_config(config, scale, vocabulary=vocabulary, longest=longest)
+    hf_config.without_hub()
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=()), hf_config.quiet():
@@ -189,11 +199,34 @@ def _built(config: str, scale: Scale, *, seed: int, vocabulary: int, longest: in
             model = AutoModelForCausalLM.from_config(
                 small, attn_implementation="eager", dtype=torch.float32, trust_remote_code=False
             )
-            model.eval()(input_ids=torch.arange(4)[None], use_cache=False)
+            causal = _is_causal(model.eval())
         # A family's code raises anything at a configuration that it did not expect.
         except Exception as reason:
             raise hf_config.not_built(small.model_type, scale, reason) from reason
+    if not causal:
+        raise ModelError(
+            f"{type(model).__name__} as this target configures it attends to later tokens, which a "
+            "language model is to predict: write the config of a causal decoder"
+        )
     return cast(nn.Module, model)
+
+
+@torch.no_grad()
+def _is_causal(model: nn.Module) -> bool:
+    """Whether the logits before the last token are the same whatever that is, but for rounding.
+
+    Looked at with weights drawn at γ = 0.5: through a target's own, if they are small, so little
+    comes from a token to others that it could be rounding. Its weights are put back.
+    """
+    weights = [parameter.detach() for parameter in model.parameters()]
+    kept = [weight.clone() for weight in weights]
+    initialize(model, 0.5)
+    first, other = (
+        model(input_ids=torch.tensor([[0, 1, 2, last]]), use_cache=False).logits[:, :-1]
+        for last in (3, 4)
+    )
+    torch._foreach_copy_(weights, kept)
+    return not bool((first - other).abs().max() > _ROUNDING * first.abs().max())
 
 
 def _eps_name(module: nn.Module) -> str | None:

@@ -125,10 +125,12 @@ def parse_mixture(text: str) -> dict[str, float]:
 
     Raises:
         MixtureError: A source is unknown or named twice, a fraction is no number of at least 0,
-            or nothing reasons: without reasoning there is no R.
+            or nothing is named, or nothing reasons: without reasoning there is no R.
     """
     example = "write reasoning=0.65,memory=0.1,text=0.25"
     fractions: dict[str, float] = {}
+    if not text.strip():
+        raise MixtureError(f"mixture {text!r} names no source: {example}")
     for part in text.split(","):
         name, _, number = (piece.strip() for piece in part.partition("="))
         if name not in SOURCES:
@@ -141,10 +143,13 @@ def parse_mixture(text: str) -> dict[str, float]:
         except ValueError as error:
             raise MixtureError(f"fraction {number!r} of {name} is no number: {example}") from error
         if not 0 <= fractions[name] < float("inf"):
-            raise MixtureError(f"fraction {number} of {name} is not at least 0: {example}")
+            raise MixtureError(
+                f"fraction {number} of {name} is not a finite number of at least 0: {example}"
+            )
     if not any(fractions.get(name) for name in REASONING):
         raise MixtureError(
-            f"mixture {text!r} has no reasoning, so no R could be measured: {example}"
+            f"mixture {text!r} has no task that reasons ({', '.join(REASONING)}): add one, or "
+            f"{example}"
         )
     total = sum(fractions.values())
     return {name: fractions[name] / total for name in SOURCES if fractions.get(name)}

@@ -120,10 +120,32 @@ class Keeper:
         self._due = ended + max(EARLIEST_SECONDS, (ended - started) / MOST_OF_THE_TIME)
 
 
+def with_state(optimizer: torch.optim.AdamW) -> torch.optim.AdamW:
+    """Make AdamW's state of every parameter as its first steps would, one by one; return it.
+
+    A parameter that never gets a gradient, as the bias that balances experts, is passed over by
+    every step and would never have one, but belongs in a checkpoint like any other.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+    return optimizer
+
+
 def training_state(
     model: nn.Module, optimizer: torch.optim.AdamW, average: WeightAverage
 ) -> dict[str, Tensor]:
-    """Return every tensor that training changes, by kind and parameter, once a step is taken."""
+    """Return every tensor that training changes, by kind and parameter.
+
+    Args:
+        model: What is trained.
+        optimizer: Its optimizer, ``with_state``.
+        average: Of its weights.
+    """
     state: dict[str, Tensor] = {}
     named = model.named_parameters()
     for (name, parameter), averaged in zip(named, average.tensors, strict=True):
@@ -146,15 +168,8 @@ def restore_training(
     Returns:
         False, with nothing changed, where names, shapes or types are not the training's own.
     """
-    for parameter in model.parameters():
-        optimizer.state[parameter] = {
-            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
     places = training_state(model, optimizer, average)
     if _kinds(places) != _kinds(state):
-        optimizer.state.clear()
         return False
     for name, place in places.items():
         place.copy_(state[name])

@@ -25,17 +25,20 @@ from critical.trials.training import mixture_loss
 class Layout:
     """Where each parameter of a model lies in a row of p numbers: matrices first, then gains.
 
-    In one row the optimizer's steps take a few kernels for all parameters of all members.
+    In one row the optimizer's steps take a few kernels for all parameters of all members. What
+    requires no gradient, as the bias that balances experts, has a gradient of zeros and lies where
+    nothing decays: so steps leave it as it is, as AdamW does, which passes it over.
 
     Attributes:
         matrices: Numbers that belong to matrices, those that decay.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        named = sorted(model.named_parameters(), key=lambda item: item[1].ndim < 2)
+        named = sorted(model.named_parameters(), key=lambda item: not _decays(item[1]))
         self.shapes = {name: parameter.shape for name, parameter in named}
         self._sizes = [shape.numel() for shape in self.shapes.values()]
-        self.matrices = sum(shape.numel() for shape in self.shapes.values() if len(shape) >= 2)
+        self._frozen = frozenset(name for name, p in named if not p.requires_grad)
+        self.matrices = sum(parameter.numel() for _, parameter in named if _decays(parameter))
 
     def row(self, model: nn.Module) -> Tensor:
         """Return a copy of a model's parameters. Shape (1, p)."""
@@ -45,10 +48,11 @@ class Layout:
     def parameters(self, rows: Tensor) -> dict[str, Tensor]:
         """Return views of rows (k, p) by parameter. Shape (k, …) each."""
         parts = torch.split(rows, self._sizes, dim=1)
-        return {
+        views = {
             name: part.view(len(rows), *shape)
             for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)
         }
+        return views | {name: views[name].detach() for name in self._frozen}
 
     @torch.no_grad()
     def load(self, model: nn.Module, row: Tensor) -> None:
@@ -101,6 +105,10 @@ class Batch:
         if not self.own:
             return self.tokens, self.targets
         return [part[0] for part in self.tokens], [part[0] for part in self.targets]
+
+
+def _decays(parameter: nn.Parameter) -> bool:
+    return parameter.ndim >= 2 and parameter.requires_grad
 
 
 def padded(rows: Tensor, count: int) -> Tensor:

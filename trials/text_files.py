@@ -10,6 +10,7 @@ import json
 import os
 import sysconfig
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +24,20 @@ JSONL_SUFFIXES = (".jsonl", ".ndjson")
 DEFAULT_FIELD = "text"
 
 
-def read_text(source: Path, field: str | None = None) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What was read of a source.
+
+    Attributes:
+        data: UTF-8 without zero bytes, perhaps cut within its last character.
+        cut: Whether the source holds more.
+    """
+
+    data: bytes
+    cut: bool
+
+
+def read_text(source: Path, field: str | None = None) -> Text:
     """Read a text file, a JSONL file, or a folder of them in the order of their paths.
 
     Each JSONL object's text is followed by a line end. In a folder, files that are not text are
@@ -32,9 +46,6 @@ def read_text(source: Path, field: str | None = None) -> bytes:
     Args:
         source: The file or the folder.
         field: What holds the text in each object of a JSONL file, ``text`` if None.
-
-    Returns:
-        UTF-8 without zero bytes, perhaps cut within its last character.
 
     Raises:
         CorpusError: The source is missing, unreadable, too small or not text, a line is not a
@@ -53,14 +64,14 @@ def read_text(source: Path, field: str | None = None) -> bytes:
                 f"--text-field is for JSONL, and corpus {source} has no file whose name ends in "
                 f"{' or '.join(JSONL_SUFFIXES)}: leave it out"
             )
-        data = _join(files, MOST_BYTES, field or DEFAULT_FIELD, skip_binary=source.is_dir())
+        text = _join(files, MOST_BYTES, field or DEFAULT_FIELD, skip_binary=source.is_dir())
     except OSError as error:
         raise _unreadable(source, error) from error
-    if len(data) < FEWEST_BYTES:
+    if len(text.data) < FEWEST_BYTES:
         raise CorpusError(
-            f"corpus {source} holds {len(data)} bytes of text: give at least {FEWEST_BYTES}"
+            f"corpus {source} holds {len(text.data)} bytes of text: give at least {FEWEST_BYTES}"
         )
-    return data
+    return text
 
 
 def standard_library() -> bytes:
@@ -71,7 +82,7 @@ def standard_library() -> bytes:
     """
     folder = Path(sysconfig.get_path("stdlib"))
     files = sorted(folder.glob("*.py"))
-    data = _join(files, STANDARD_LIBRARY_BYTES, DEFAULT_FIELD, skip_binary=True)
+    data = _join(files, STANDARD_LIBRARY_BYTES, DEFAULT_FIELD, skip_binary=True).data
     if len(data) < FEWEST_BYTES:
         raise CorpusError(f"{folder} holds no sources to read: give your own text with --corpus")
     return data
@@ -90,16 +101,17 @@ def _files(folder: Path) -> list[Path]:
     return sorted(file for file in found if file.is_file())
 
 
-def _join(files: Iterable[Path], most: int, field: str, *, skip_binary: bool) -> bytes:
+def _join(files: Iterable[Path], most: int, field: str, *, skip_binary: bool) -> Text:
     parts: list[bytes] = []
+    enough = most + 1  # the byte more tells whether there is one
     size = 0
     for file in files:
         try:
             with file.open("rb") as stream:
                 part = (
-                    _documents(stream, file, most - size, field)
+                    _documents(stream, file, enough - size, field)
                     if _is_jsonl(file)
-                    else stream.read(most - size)
+                    else stream.read(enough - size)
                 )
         except OSError as error:
             raise _unreadable(file, error) from error
@@ -109,9 +121,9 @@ def _join(files: Iterable[Path], most: int, field: str, *, skip_binary: bool) ->
             raise CorpusError(f"corpus {file} is not text (UTF-8): give a text file or a folder")
         parts.append(part)
         size += len(part)
-        if size >= most:
+        if size >= enough:
             break
-    return b"".join(parts)
+    return Text(b"".join(parts)[:most], cut=size > most)
 
 
 def _documents(stream: BinaryIO, file: Path, most: int, field: str) -> bytes:

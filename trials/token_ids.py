@@ -30,14 +30,16 @@ class Ids:
     Attributes:
         ids: Shape (tokens,), unsigned.
         symbols: Number of ids that there are, all below it.
+        cut: Whether the text goes on.
     """
 
     ids: NDArray[np.unsignedinteger[Any]]
     symbols: int
+    cut: bool = False
 
 
 def read_ids(source: Path, token_bytes: int | None, vocabulary: int | None) -> Ids:
-    """Read little-endian unsigned ids without a header, at most ``MOST_BYTES`` of them.
+    """Read little-endian unsigned ids without a header, at most ``MOST_BYTES`` of the file.
 
     Args:
         source: The file.
@@ -49,11 +51,11 @@ def read_ids(source: Path, token_bytes: int | None, vocabulary: int | None) -> I
             header, seems to have ids of another size, or has one that is not in the vocabulary.
     """
     size = token_bytes or DEFAULT_BYTES
-    data = _read(source, size)
+    data, cut = _read(source, size)
     ids: NDArray[np.unsignedinteger[Any]] = np.frombuffer(data, dtype=f"<u{size}")
-    if size == 2 and len(ids) > 1 and not ids[1::2].any():
+    if size == 2 and _halves_of_wider(ids, told=token_bytes is not None):
         raise CorpusError(
-            f"every second 2-byte id of corpus {source} is 0, as if ids had 4 bytes: "
+            f"every second 2-byte id of corpus {source} is next to 0, as if ids had 4 bytes: "
             "write --token-bytes 4"
         )
     greatest = int(ids.max(initial=0))
@@ -67,10 +69,22 @@ def read_ids(source: Path, token_bytes: int | None, vocabulary: int | None) -> I
             f"corpus {source} has the token id {greatest}, but --vocabulary is {vocabulary}: "
             f"write --vocabulary {greatest + 1} or more"
         )
-    return Ids(ids, vocabulary or greatest + 1)
+    return Ids(ids, vocabulary or greatest + 1, cut)
 
 
-def _read(source: Path, size: int) -> bytes:
+def _halves_of_wider(ids: NDArray[np.unsignedinteger[Any]], *, told: bool) -> bool:
+    """Whether ids look like halves of ids twice as wide: every second one is small, or 0.
+
+    Where the user has told the size, only what cannot be else counts.
+    """
+    if len(ids) < 2:
+        return False
+    lower, upper = int(ids[::2].max()), int(ids[1::2].max())
+    return upper == 0 or (not told and upper < MOST_SYMBOLS >> 16 <= lower)
+
+
+def _read(source: Path, size: int) -> tuple[bytes, bool]:
+    """Return what is read of a file, and whether it holds more."""
     try:
         if not source.exists():
             raise CorpusError(f"corpus {source} does not exist: give a file of token ids, or text")
@@ -93,4 +107,4 @@ def _read(source: Path, size: int) -> bytes:
         raise CorpusError(
             f"corpus {source} begins with a header of llm.c: give it without its first 1024 bytes"
         )
-    return data
+    return data, whole > len(data)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _EXAMPLE = "give the tokenizer.json of Hugging Face's tokenizers"
+MOST_BYTES = 64 * 2**20
+"""A vocabulary of 262,144 pieces, the largest in use, takes about half of it."""
 PIECE = 2**18
 """Characters that are encoded at once, up to the next line end: Python's lists of ids are long."""
 
@@ -56,24 +58,18 @@ def digest_of(tokenizer: Path) -> str:
     """Return the SHA-256 of a tokenizer's file, hexadecimal.
 
     Raises:
-        CorpusError: The file is missing or unreadable.
+        CorpusError: The file is missing, not a regular one, unreadable or too large.
     """
-    try:
-        return hashlib.sha256(tokenizer.read_bytes()).hexdigest()
-    except FileNotFoundError as error:
-        raise CorpusError(f"tokenizer {tokenizer} does not exist: {_EXAMPLE}") from error
-    except OSError as error:
-        raise CorpusError(
-            f"tokenizer {tokenizer} cannot be read ({error.strerror}): {_EXAMPLE}"
-        ) from error
+    return hashlib.sha256(_read(tokenizer)).hexdigest()
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
     """Load a tokenizer from its file alone.
 
     Raises:
-        CorpusError: The library is not installed, or the file is no tokenizer.
+        CorpusError: The library is not installed, or the file is no tokenizer or cannot be read.
     """
+    content = _read(path)
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
@@ -82,13 +78,31 @@ def load_tokenizer(path: Path) -> Tokenizer:
             "leave it out and tokens are bytes"
         ) from error
     try:
-        found: Tokenizer = Tokenizer.from_file(str(path))
+        found: Tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # the library raises nothing more special
         reason = " ".join(str(error).split())
         raise CorpusError(f"tokenizer {path} cannot be read ({reason}): {_EXAMPLE}") from error
     found.no_truncation()
     found.no_padding()
     return found
+
+
+def _read(tokenizer: Path) -> bytes:
+    """Read a tokenizer's file; a pipe would never end, nor would some devices."""
+    try:
+        if not tokenizer.exists():
+            raise CorpusError(f"tokenizer {tokenizer} does not exist: {_EXAMPLE}")
+        if not tokenizer.is_file():
+            raise CorpusError(f"tokenizer {tokenizer} is not a regular file: {_EXAMPLE}")
+        with tokenizer.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise CorpusError(
+            f"tokenizer {tokenizer} cannot be read ({error.strerror}): {_EXAMPLE}"
+        ) from error
+    if len(content) > MOST_BYTES:
+        raise CorpusError(f"tokenizer {tokenizer} is over {MOST_BYTES >> 20} MiB: {_EXAMPLE}")
+    return content
 
 
 def _pieces(text: str) -> Iterator[str]:

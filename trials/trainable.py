@@ -9,7 +9,8 @@ from ray import tune
 
 from critical.trials.failure import describe, kind_of
 from critical.trials.run import Interrupted, ProxyRun, Trainable
-from critical.trials.watch import NOTHING_EARLIER, Earlier, Watched, watch
+from critical.trials.watch import NOTHING_EARLIER, Earlier, Watched
+from critical.trials.watch_pack import is_news, watch_members
 from critical.trials.watchdog import PATIENCE_SECONDS, Watchdog
 
 
@@ -18,15 +19,17 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]  # ray ships no types
 
     The keys of ``config``, of which only the first is needed:
 
-    - ``members``: a list of ProxyRun;
-    - ``earlier``: what an interrupted trial has stored already, an Earlier, by default nothing;
+    - ``members``: a list of ProxyRun, of the same scale, settings and device;
+    - ``earlier``: what each has stored already where it was interrupted, a list of Earlier, by
+      default nothing;
     - ``patience``: seconds that any wait for a measurement may take;
-    - ``longest_wait``: the longest one known of such trials, seconds, by default None.
+    - ``longest_wait``: the longest one known of such packs, seconds, by default None.
 
-    Each step reports one measurement, a Watched as it is, for Tune flattens dictionaries; the last
-    one reports ``done`` alone, or with ``interrupted`` where the trial was told to stop. An
-    exception of the trial's own is reported as ``failure``, a line, and its ``kind``, so that the
-    worker lives on and takes the next trial. One that hangs ends the worker, see ``watchdog``.
+    Each step reports one measurement a member, a list of Watched as they are, for Tune flattens
+    dictionaries, with None for a member that has ended. The last step reports ``done`` alone, or
+    with ``interrupted`` where the pack was told to stop. An exception of the trial's own is
+    reported as ``failure``, a line, and its ``kind``, so that the worker lives on and takes the
+    next pack. One that hangs ends the worker, see ``watchdog``.
     """
 
     def setup(self, config: dict[str, Any], trial: Trainable) -> None:
@@ -41,42 +44,45 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]  # ray ships no types
         return True
 
     def _start(self, config: dict[str, Any]) -> None:
-        members: list[ProxyRun] = config["members"]
-        (self._run,) = members  # a trial without train_pack holds one member
-        self._earlier: Earlier = config.get("earlier", NOTHING_EARLIER)
+        self._runs: list[ProxyRun] = config["members"]
+        nothing = [NOTHING_EARLIER] * len(self._runs)
+        self._earlier: list[Earlier] = config.get("earlier", nothing)
         self._watchdog = Watchdog(
             config.get("patience", PATIENCE_SECONDS),
             config.get("longest_wait"),
-            self._run.checkpoint_dir,
+            self._runs[0].checkpoint_dir,
         )
-        self._watched: Iterator[Watched] | None = None
+        self._rows: Iterator[list[Watched | None]] | None = None
 
     def step(self) -> dict[str, Any]:
         """Advance to the next measurement."""
-        if self._watched is None:
+        if self._rows is None:
             # Not before: Tune may start a worker for a trial and then give it to another one.
-            self._watched = watch(self._trainable, self._run, self._earlier)
+            self._rows = watch_members(self._trainable, self._runs, self._earlier)
         try:
-            watched = self._advance(self._watched)
+            row = self._advance(self._rows)
         except Interrupted:
             return {"done": True, "interrupted": True}
         except Exception as error:
             return {"done": True, "failure": describe(error), "kind": kind_of(error)}
-        if watched is None:
+        if row is None:
             return {"done": True}
-        return {"done": False, "watched": watched}
+        return {"done": False, "watched": row}
 
-    def _advance(self, measurements: Iterator[Watched]) -> Watched | None:
+    def _advance(self, rows: Iterator[list[Watched | None]]) -> list[Watched | None] | None:
         with self._watchdog.watching() as wait:
-            watched = next(measurements, None)
-            wait.counts = watched is not None and (
-                watched.measurement.tokens > self._earlier.tokens
-            )
-        return watched
+            row = next(rows, None)
+            wait.counts = row is not None and is_news(row, self._earlier)
+        if row is not None:
+            # Of a member that goes on: the folder of one that has ended may be gone.
+            pairs = zip(self._runs, row, strict=True)
+            going = (run for run, one in pairs if one is not None and not one.diverged)
+            self._watchdog.folder = next(going, self._runs[0]).checkpoint_dir
+        return row
 
     def cleanup(self) -> None:
         """Close the generator, so that a user's ``finally`` runs, and not for ever."""
-        close = getattr(self._watched, "close", None)
+        close = getattr(self._rows, "close", None)
         if close is not None:
             self._watchdog.folder = None  # the driver may be about to remove it
             with self._watchdog.watching():

@@ -28,7 +28,7 @@ from critical.trials.initialization import Convention, initialize
 from critical.trials.mixture import DEFAULT_MIXTURE, Group, Mixture, in_use
 from critical.trials.model import Decoder
 from critical.trials.recorder import Recorder
-from critical.trials.resuming import Keeper, restore_training, training_state
+from critical.trials.resuming import Keeper, restore_training, training_state, with_state
 from critical.trials.run import Measurement, ProxyRun
 from critical.trials.settings import effective_shape
 from critical.trials.tasks.registry import first_ids, longest
@@ -155,6 +155,10 @@ def fingerprint(recipe: TrainingRecipe, run: ProxyRun) -> str:
     of_recipe["mixture"] = list(recipe.mixture.items())  # their order decides the draws
     of_run = {part.name: getattr(run, part.name) for part in fields(run)}
     del of_run["device"], of_run["checkpoint_dir"]
+    if recipe.model == "hf":  # whose code is another package's
+        from critical.trials.hf_config import transformers_version
+
+        of_recipe["transformers"] = transformers_version()
     text = json.dumps([ARITHMETIC, of_recipe, of_run], default=repr)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -212,7 +216,7 @@ class ProxyTraining:
         self._validation = [to_device(g, self._device) for g in self._mixture.validation()]
         # 3. The optimizer: rate · decay is one constant along the ladder of rates.
         self._rate = run.learning_rate or recipe.base_learning_rate
-        self._optimizer = _optimizer(recipe, self._model, self._rate)
+        self._optimizer = with_state(_optimizer(recipe, self._model, self._rate))
         self._average = WeightAverage(self._model)
         # 4. The horizon: whole steps, and the steps after which to look.
         whole = round(run.scale.tokens / self._mixture.tokens_per_step)
@@ -253,7 +257,7 @@ class ProxyTraining:
         return self._first_loss(self._batch(1))
 
     def state(self) -> dict[str, Tensor]:
-        """Return every tensor that a step changes, no copies; there is one step at least."""
+        """Return every tensor that a step changes, no copies."""
         return training_state(self._model, self._optimizer, self._average)
 
     def restore(self, state: Mapping[str, Tensor]) -> bool:

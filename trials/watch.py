@@ -85,11 +85,11 @@ def _watch(trainable: Trainable, run: ProxyRun, earlier: Earlier) -> Iterator[Wa
     stopping = False
     measurements = _supervised(trainable, run, process)
     for measurement in measurements:
-        _end_if_forked(process)
+        end_if_forked(process)
         if stopping:
             measurements.close()
             raise Interrupted("told to stop, the trial went on and was closed")
-        _check(measurement, tokens)
+        check_measurement(measurement, tokens)
         first_loss = measurement.loss if first_loss is None else first_loss
         tokens = measurement.tokens
         count += tokens > earlier.tokens
@@ -126,16 +126,25 @@ def _supervised(
             f"the trainable ended its process (SystemExit: {error}): return, or raise an error"
         ) from error
     finally:
-        _end_if_forked(process)
+        end_if_forked(process)
 
 
-def _end_if_forked(process: int) -> None:
+def end_if_forked(process: int) -> None:
     """End this process, with nothing flushed, unless it is the one that the trial started in."""
     if os.getpid() != process:
         os._exit(0)
 
 
-def _check(measurement: object, tokens: int) -> None:
+def check_measurement(measurement: object, tokens: int) -> None:
+    """Check one that a trial yielded.
+
+    Args:
+        measurement: What it yielded.
+        tokens: Of the one before, 0 for the first.
+
+    Raises:
+        ContractError: It is none, its numbers are none, or its tokens do not grow.
+    """
     if not isinstance(measurement, Measurement):
         raise ContractError(
             f"the trainable yielded a {type(measurement).__name__}: "

@@ -48,6 +48,10 @@ def search(
     workers: Annotated[
         int | None, Option(help="Trials at once; 0 runs them in this process, without Ray.")
     ] = None,
+    pack: Annotated[
+        str | None,
+        Option(help="Trials that a worker trains together, a number; auto: several on a GPU."),
+    ] = None,
     seed: Annotated[int | None, Option(help="First seed.")] = None,
     corpus: Annotated[
         Path | None,
@@ -88,6 +92,10 @@ def search(
         float | None, Option(help="Stop once the expected loss of share at γ* is under this.")
     ] = None,
     sampler: Annotated[str | None, Option(help="gp (default) or random.")] = None,
+    compile: Annotated[
+        str | None,
+        Option(help="Compile training steps: auto (where it pays on a CPU), on or off."),
+    ] = None,
     ray_address: Annotated[str | None, Option(help="A running Ray cluster to use.")] = None,
     work_dir: Annotated[
         Path | None,

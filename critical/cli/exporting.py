@@ -86,8 +86,8 @@ def export_study(
     if gamma is None:
         with existing_store(storage) as store:
             document = recommend(store, store.study(study), target, settings)
-        gamma = float(document["gamma"]["median"])
         _check_recommended(document, study)
+        gamma = float(document["gamma"]["median"])
         conditions = tuple(document["conditions"])
     after, report = export(to, text, config.name, gamma)
     return Exported(config, text, after, report, study, conditions)
@@ -95,17 +95,16 @@ def export_study(
 
 def _check_recommended(document: Mapping[str, Any], study: str) -> None:
     """Refuse a γ* that is not to be written without a further word."""
-    median = document["gamma"]["median"]
-    if document["exploratory"]:
-        raise ExportError(
-            f"study {study!r} is exploratory, no scale of it has learned: search a new "
-            f"--study with a bigger --budget, or write --gamma {median:.3g} all the same"
-        )
     if document["gamma"]["verdict"] == SETTINGS_DISAGREE:
-        told = ", ".join(
-            f"{one['settings']} {one['gamma']['median']:.3f}" for one in document["settings"]
-        )
+        answers = document["settings"]
+        told = ", ".join(f"{one['settings']} {one['gamma']['median']:.3f}" for one in answers)
         raise ExportError(
             f"the settings of study {study!r} disagree on γ* ({told}): name those that you train "
-            f"under, as in --settings {document['headline']}"
+            f"under, as in --settings {answers[0]['settings']}"
+        )
+    if document["exploratory"]:
+        raise ExportError(
+            f"study {study!r} is exploratory, no scale of it has learned: search a new --study "
+            f"with a bigger --budget, or write --gamma {document['gamma']['median']:.3g} all the "
+            "same"
         )

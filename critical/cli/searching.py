@@ -16,6 +16,7 @@ from critical.cli.progress import Progress
 from critical.cli.tables import plan_view
 from critical.comparison import sentences
 from critical.errors import Interruption
+from critical.lent_folder import lent_work_dir
 from critical.options import RepeatOptions, SearchOptions
 from critical.planning import planned_search
 from critical.preparation import Prepared
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 def print_plan(request: SearchOptions | RepeatOptions, output: Output) -> None:
     """Print what a search would do; store and start nothing."""
-    with stdout_to_stderr():
-        prepared = prepare_request(request)
+    with stdout_to_stderr(), lent_work_dir(request.work_dir) as folder:
+        prepared = prepare_request(request.model_copy(update={"work_dir": folder}))
         plan = planned_search(prepared)
     if output.as_json:
         unit = prepared.budget.unit

@@ -16,9 +16,11 @@ from critical.cli.output import Output, say
 from critical.cli.visible import visible
 from critical.errors import OptionError
 from critical.leasing import as_it_is
+from critical.storage.agreement import SETTINGS_DISAGREE
 from critical.storage.records import (
     ChargeRecord,
     LeaseRecord,
+    PosteriorSummary,
     StudyRecord,
     StudySummary,
     TrialRecord,
@@ -177,16 +179,17 @@ def _summary(one: StudySummary) -> dict[str, Any]:
             "spent": spent,
         },
         "trials": asdict(one.counts),
-        "gamma": None
-        if latest is None
-        else {
-            "median": latest.median,
-            "low": latest.low,
-            "high": latest.high,
-            "verdict": latest.verdict,
-        },
+        "gamma": None if latest is None else _latest_gamma(latest),
         "created_at": study.created_at.isoformat(),
     }
+
+
+def _latest_gamma(latest: PosteriorSummary) -> dict[str, Any]:
+    """γ*, its interval and verdict; where settings disagree there is no single γ*."""
+    numbers = {"median": latest.median, "low": latest.low, "high": latest.high}
+    if latest.verdict == SETTINGS_DISAGREE:
+        return {**dict.fromkeys(numbers), "verdict": latest.verdict}
+    return {**numbers, "verdict": latest.verdict}
 
 
 def _environment(lease: LeaseRecord) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def plan_view(
         f"reference γ {plan.reference_gamma:.3f}; learning rates {rates}; "
         f"seeds {', '.join(map(str, plan.seeds))}; {plan.pairs} confirmation pairs"
         f"{' under each settings' if several else ''}; {where}"
+        f"{', training steps compiled' if plan.compiled else ''}"
     )
     return [table, Text(rest), *(Text(f"• {note}") for note in plan.notes)]
 

@@ -20,7 +20,19 @@
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     });
   };
-  Promise.all(plots.map(draw)).then(() => { document.body.dataset.drawn = plots.length; });
+  Promise.all(plots.map(draw)).then(() => {
+    hints();
+    document.body.dataset.drawn = plots.length;
+  });
+
+  // What is cut off at the right fades, for many systems hide scrollbars until they are used.
+  const boxes = [...document.querySelectorAll(".scroll")];
+  const hint = (box) =>
+    box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  const hints = () => boxes.forEach(hint);
+  boxes.forEach((box) => box.addEventListener("scroll", () => hint(box), { passive: true }));
+  addEventListener("resize", hints);
+  hints();
 
   const fit = () => plots.forEach((plot) => Plotly.Plots.resize(plot));
   addEventListener("beforeprint", fit);

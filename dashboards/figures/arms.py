@@ -18,8 +18,13 @@ def arm_of(record: TrialRecord | ScalePosterior) -> Arm:
 
 
 def arms_in(*records: Iterable[TrialRecord | ScalePosterior]) -> list[Arm]:
-    """Return every arm in the records, narrowest first."""
-    return sorted({arm_of(record) for group in records for record in group}, key=_place)
+    """Return every arm in the records, narrowest first.
+
+    At each width the target's own settings come first, and others in the order in which the
+    records bring them: of trials in the order of their numbers, that of the search.
+    """
+    found = dict.fromkeys(arm_of(record) for group in records for record in group)
+    return _in_order(found, dict.fromkeys(settings for _, settings in found))
 
 
 def settings_of(posterior: PosteriorRecord | None) -> list[str]:
@@ -64,9 +69,9 @@ def told_apart(settings: str, *, several: bool) -> str:
 
 
 def scales_of(posterior: PosteriorRecord | None) -> list[ScalePosterior]:
-    """Return the posterior's scales, narrowest first."""
-    scales = () if posterior is None else posterior.scales
-    return sorted(scales, key=lambda scale: _place(arm_of(scale)))
+    """Return the posterior's scales, narrowest first, the settings in the order of its answers."""
+    by_arm = {} if posterior is None else {arm_of(scale): scale for scale in posterior.scales}
+    return [by_arm[arm] for arm in _in_order(by_arm, settings_of(posterior))]
 
 
 def with_state(trials: Iterable[TrialRecord], *states: TrialState) -> list[TrialRecord]:
@@ -90,7 +95,7 @@ def exemplar(scales: Sequence[ScalePosterior]) -> int:
     return next((place for place, scale in enumerate(scales) if scale.learned), 0)
 
 
-def _place(arm: Arm) -> tuple[int, bool, str]:
-    """Order arms: the settings at each width side by side, the target's own first."""
-    width, settings = arm
-    return width, settings != "target", settings
+def _in_order(arms: Iterable[Arm], settings: Iterable[str]) -> list[Arm]:
+    """Return arms narrowest first, at each width the target's own settings, then as given."""
+    places = {name: place for place, name in enumerate(settings)}
+    return sorted(arms, key=lambda arm: (arm[0], arm[1] != "target", places[arm[1]]))

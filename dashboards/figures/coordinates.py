@@ -15,7 +15,7 @@ from statistics import median
 import plotly.graph_objects as go
 
 from critical.dashboards.figures import style
-from critical.dashboards.figures.arms import arm_of
+from critical.dashboards.figures.arms import Arm, arm_of
 from critical.dashboards.figures.recorded import Curves, recorded_arms, values_of
 from critical.storage.records import TrialRecord
 
@@ -40,8 +40,7 @@ class Spot:
 
 def coordinates_figure(trials: Sequence[TrialRecord], curves: Curves) -> go.Figure | None:
     """Draw each number against width; None where fewer than two widths have recorded any."""
-    arms = recorded_arms(trials, curves, *(kind for kind, _ in _KINDS))
-    arms = [arm for arm in arms if arm[1] == arms[0][1]]  # of one of the settings
+    arms = compared_arms(trials, curves)
     if len(arms) < 2:
         return None
     own = [trial for trial in trials if arm_of(trial) in arms]
@@ -67,6 +66,12 @@ def coordinates_figure(trials: Sequence[TrialRecord], curves: Curves) -> go.Figu
     style.gamma_bar(drawn, extent)
     drawn.update_layout(margin={"t": 80})
     return drawn
+
+
+def compared_arms(trials: Sequence[TrialRecord], curves: Curves) -> list[Arm]:
+    """Return the arms that have recorded any, of one of the settings: the narrowest's first."""
+    arms = recorded_arms(trials, curves, *(kind for kind, _ in _KINDS))
+    return [arm for arm in arms if arm[1] == arms[0][1]]
 
 
 def lines(

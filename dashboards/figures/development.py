@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 
 from critical.dashboards.figures import style
-from critical.dashboards.figures.arms import labeller
+from critical.dashboards.figures.arms import Arm, labeller
 from critical.dashboards.figures.lines import MAX_LINES, Line, Row, lines_figure
 from critical.dashboards.figures.recorded import (
     Curves,
@@ -31,10 +31,10 @@ NORM_TITLE = "least norm's output RMS"
 
 def development_figure(trials: Sequence[TrialRecord], curves: Curves) -> go.Figure | None:
     """Draw ranks and condensation of a few matrices; None where no trial has recorded them."""
-    arms = widest(recorded_arms(trials, curves, "stable_rank"))
-    if not arms:
+    arm = developed_arm(trials, curves)
+    if arm is None:
         return None
-    drawn = _drawn(of_arm(trials, arms[0]), curves, "stable_rank")
+    drawn = _drawn(of_arm(trials, arm), curves, "stable_rank")
     matrices = chosen_matrices(parts_of((curves[trial.id] for trial in drawn), "stable_rank"))
     rows = [
         Row(title, hover, [_panel(drawn, curves, _part(kind, m)) for m in matrices], log=log)
@@ -46,6 +46,11 @@ def development_figure(trials: Sequence[TrialRecord], curves: Curves) -> go.Figu
     ]
     rows = [row for row in rows if any(line.points for panel in row.panels for line in panel)]
     return lines_figure(rows, [style.safe(name) for name in matrices], row_pixels=190)
+
+
+def developed_arm(trials: Sequence[TrialRecord], curves: Curves) -> Arm | None:
+    """Return whose weights are drawn: the widest arm with ranks, of several settings the first."""
+    return next(iter(widest(recorded_arms(trials, curves, "stable_rank"))), None)
 
 
 def chosen_matrices(names: Sequence[str]) -> list[str]:

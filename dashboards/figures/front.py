@@ -40,7 +40,7 @@ def front_figure(trials: Sequence[TrialRecord], posterior: PosteriorRecord | Non
     if not completed and not diverged and not scales:
         return style.empty("No trial has finished yet: the front appears with the first.")
     drawn = style.figure(height=560)
-    arms = arms_in(completed, diverged, scales)
+    arms = arms_in(scales, completed, diverged)  # the scales stand in the settings' order
     for place, arm in enumerate(arms):
         _draw_arm(drawn, arm, [t for t in completed if arm_of(t) == arm], _symbol(place))
     drawn.add_vline(x=0, line={"color": style.MUTED, "width": 1, "dash": "dot"}, layer="below")
@@ -51,7 +51,7 @@ def front_figure(trials: Sequence[TrialRecord], posterior: PosteriorRecord | Non
         colour = colours[scale.settings] if scale.learned else style.EXPLORATORY
         _draw_star(drawn, scale, colour, LABEL_PLACES[place % len(LABEL_PLACES)])
     if scales:
-        _explain_stars(drawn, colours)
+        _explain_stars(drawn, scales, colours)
     drawn.update_layout(margin={"t": 56})
     drawn.update_xaxes(title_text="efficiency, log₂ ρ (octaves; 0 is the reference)")
     top = max([trial.reasoning or 0.0 for trial in completed] + _highest(scales) + [0.1])
@@ -216,12 +216,22 @@ def _draw_star(drawn: go.Figure, scale: ScalePosterior, colour: str, label_place
     )
 
 
-def _explain_stars(drawn: go.Figure, colours: Mapping[str, str]) -> None:
-    for settings, colour in colours.items():
+def _explain_stars(
+    drawn: go.Figure, scales: Sequence[ScalePosterior], colours: Mapping[str, str]
+) -> None:
+    """Explain the stars that there are: those of exploratory scales have one colour."""
+    learned = {scale.settings for scale in scales if scale.learned}
+    stars = {
+        "γ* of a scale" + told_apart(settings, several=len(colours) > 1): colour
+        for settings, colour in colours.items()
+        if settings in learned
+    }
+    if not all(scale.learned for scale in scales):
+        stars["γ* of an exploratory scale"] = style.EXPLORATORY
+    for name, colour in stars.items():
         star = {"symbol": "star", "size": 15, "color": colour}
-        name = "γ* of a scale" + told_apart(settings, several=len(colours) > 1)
         drawn.add_trace(style.legend_only(name, mode="markers", marker=star, legendgroup="star"))
-    line = {"color": style.tint(style.STAR, 0.5), "width": 9}
+    line = {"color": style.tint(next(iter(stars.values())), 0.5), "width": 9}
     drawn.add_trace(
         style.legend_only("its plateau", mode="lines", line=line, legendgroup="plateau")
     )

@@ -19,6 +19,7 @@ from critical.dashboards.figures.arms import (
     scales_of,
     with_state,
 )
+from critical.dashboards.figures.kinds import kind_label, source_losses
 from critical.dashboards.figures.recorded import of_arm
 from critical.dashboards.figures.training import thinned_trials
 from critical.storage.records import (
@@ -33,15 +34,6 @@ from critical.storage.records import (
 COLUMN_PIXELS = 230
 GAMMA_STEP = 0.1
 """The width of the intervals of γ whose medians the line joins."""
-_PREFIX = "loss_"
-_KINDS = {
-    "held_out": "held-out compositions",
-    "reasoning": "trained compositions",
-    "memory": "memory anchors",
-    "text": "text",
-}
-"""What the default mixture's sources are, in the order of the rows; others follow."""
-
 _MEDIAN = {"color": style.CURVE, "width": 2.2}
 
 
@@ -53,13 +45,6 @@ class Gain:
     nats: float
     best_rate: bool
     """Whether its learning rate is the one with the least validation loss at its γ."""
-
-
-def source_losses(extras: Iterable[str]) -> list[str]:
-    """Return the names of extras that are losses on one kind of item, in the order of the rows."""
-    found = {name.removeprefix(_PREFIX) for name in extras if name.startswith(_PREFIX)}
-    known = [source for source in _KINDS if source in found]
-    return [_PREFIX + source for source in (*known, *sorted(found - set(known)))]
 
 
 def gains_figure(
@@ -104,7 +89,7 @@ def gains_figure(
             own = [gain for gain in found if arm_of(gain.trial) == arm]
             _draw(drawn, own, row=row, col=column)
         drawn.update_yaxes(range=style.padded([0.0, *(gain.nats for gain in found)]), row=row)
-        drawn.update_yaxes(title_text=_kind(name), row=row, col=1)
+        drawn.update_yaxes(title_text=kind_label(name), row=row, col=1)
     drawn.add_hline(y=0, line={"color": style.MUTED, "width": 1, "dash": "dot"}, layer="below")
     drawn.update_xaxes(title_text="γ", row=len(gains))
     _explain(drawn, [gain for found in gains.values() for gain in found])
@@ -168,11 +153,6 @@ def _at_best_rate(trial: TrialRecord, scale: ScalePosterior | None) -> bool:
     nearest = min(range(len(scale.gamma)), key=lambda i: abs(scale.gamma[i] - trial.gamma))
     best = scale.learning_rate[nearest]
     return best is None or math.isclose(best, trial.learning_rate, rel_tol=1e-6)
-
-
-def _kind(name: str) -> str:
-    source = name.removeprefix(_PREFIX)
-    return _KINDS.get(source, style.safe(source.replace("_", " ").replace("/", ", ")))
 
 
 def _draw(drawn: go.Figure, gains: Sequence[Gain], **place: int) -> None:

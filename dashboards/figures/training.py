@@ -116,7 +116,13 @@ def _draw_arm(
 
 
 def _explain_ends(drawn: go.Figure, trials: Sequence[TrialRecord]) -> None:
-    if any(trial.state in (TrialState.STOPPED, TrialState.DIVERGED) for trial in trials):
+    names = {
+        TrialState.STOPPED: "stopped early",
+        TrialState.DIVERGED: "diverged",
+        TrialState.FAILED: "failed",
+    }
+    states = {trial.state for trial in trials}
+    name = " or ".join(names[state] for state in names if state in states)
+    if name:
         line = {"color": style.MUTED, "width": 1.4, "dash": "dot"}
-        name = "stopped early or diverged"
         drawn.add_trace(style.legend_only(name, mode="lines", line=line), row=1, col=1)

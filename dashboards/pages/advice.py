@@ -7,7 +7,7 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from critical.dashboards import units
-from critical.dashboards.documents import gamma_star_at, gamma_stars_at
+from critical.dashboards.documents import gamma_star_at, gamma_stars_at, value_at
 from critical.dashboards.markup import Html, tag
 from critical.dashboards.pages.document import Frame, document
 from critical.dashboards.pages.tables import matrices_table
@@ -54,10 +54,7 @@ def recommendation_page(name: str, width: int, advice: Document, frame: Frame) -
 
 def _advised(advice: Document) -> Html:
     """γ*, or that of each of the settings where they disagree."""
-    star = gamma_star_at(advice)
-    if star is None:
-        return tag("p", "No γ* is known at this width yet.", class_="pending")
-    if star.verdict == SETTINGS_DISAGREE:
+    if value_at(advice, "gamma", "verdict") == SETTINGS_DISAGREE:
         stars = gamma_stars_at(advice)
         lines = [
             tag("li", f"{settings}: γ* ", tag("b", units.gamma(own.median)), f", {_told(own)}.")
@@ -65,6 +62,9 @@ def _advised(advice: Document) -> Html:
         ]
         sentence = "The settings disagree on γ*, so there is no single one:"
         return tag("div", tag("p", sentence), tag("ul", *lines), class_="answer")
+    star = gamma_star_at(advice)
+    if star is None:
+        return tag("p", "No γ* is known at this width yet.", class_="pending")
     return tag(
         "div",
         tag("p", "γ* ", tag("strong", units.gamma(star.median)), class_="star"),

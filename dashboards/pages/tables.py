@@ -1,4 +1,4 @@
-"""The report's tables: scales, matrices, options."""
+"""The report's tables: scales, matrices, options, and what the plan notes beside these."""
 
 from __future__ import annotations
 
@@ -117,6 +117,15 @@ def options_table(study: StudyRecord) -> Html:
         *([key, _shown(value)] for key, value in _flat(study.options.get("given", study.options))),
     ]
     return table("Options of the study", ("option", "value"), rows, wraps=True)
+
+
+def plan_notes(study: StudyRecord) -> Html | None:
+    """Return what the plan has to say, or None where it says nothing: an old one cannot."""
+    notes = value_at(study.plan, "notes")
+    if not isinstance(notes, Sequence) or isinstance(notes, str) or not notes:
+        return None
+    lines = [tag("li", str(note)) for note in notes]
+    return tag("div", tag("h3", "What the plan notes"), tag("ul", *lines))
 
 
 def _flat(options: Document, within: str = "") -> Iterator[tuple[str, object]]:

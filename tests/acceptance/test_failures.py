@@ -78,6 +78,67 @@ def test_trouble_in_workers_is_survived_and_told(
     check_nothing_lost(f"sqlite:///{tmp_path}/critical.db", "default", completed=16)
 
 
+PACK = """
+import os, signal, time
+from pathlib import Path
+from runpy import run_path
+
+whole = run_path({path!r})["train"]
+here = Path(__file__).parent
+
+def first(what):
+    '''Whether nobody has had this trouble before.'''
+    try:
+        (here / what).mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+def train(run):
+    yield from whole(run)
+
+def train_pack(runs):
+    (here / f"pack-{{len(runs)}}-{{time.time_ns()}}").mkdir()
+    curves = [whole(run) for run in runs]
+    left = frozenset()
+    for number in range(48):
+        found = [None if n in left else next(curve) for n, curve in enumerate(curves)]
+        left |= yield found
+        if number == 24 and first("killed"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number == 30 and first("raised"):
+            raise ValueError("once")
+
+train.train_pack = train_pack
+"""
+
+
+@pytest.mark.ray
+def test_the_members_of_a_pack_are_settled_each_when_its_worker_is_killed(
+    cli: Cli, tmp_path: Path, analytic: str, check_nothing_lost: Callable[..., None]
+) -> None:
+    """Packs of two under Ray: both go on alone after a SIGKILL, both fail of an exception."""
+    (tmp_path / "own.py").write_text(PACK.format(path=analytic.rpartition(":")[0]))
+    done = cli(
+        "search", "--budget", "16trials", "--trainable", "own.py:train", "--widths", "32",
+        "--lr", "1e-3,2e-3,4e-3", "--workers", "1", "--pack", "2", "--sampler", "random",
+        "--backoff", "0.1", "--json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["trials"]["completed"] == 16
+    assert "Traceback" not in done.stderr
+    assert {path.name[:6] for path in tmp_path.glob("pack-*")} == {"pack-2"}
+    assert reasons(cli, tmp_path) == ["its worker process died"] * 2
+    failed = [
+        trial["reason"]
+        for trial in json.loads(cli("trials", "default", "--json", cwd=tmp_path).stdout)
+        if trial["state"] == "failed"
+    ]
+    assert failed == ["ValueError: once (own.py, line 30)"] * 2
+    check_nothing_lost(f"sqlite:///{tmp_path}/critical.db", "default", completed=16)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of one megabyte."""

@@ -18,7 +18,7 @@ from proxy_tables import run_one
 from table_designs import DESIGNS, Design, Ended, Spec, best_rates, rates_at, rates_beside
 from table_designs import NARROW_RATES as RATES
 from table_file import TableFile
-from table_findings import verdict
+from table_findings import Estimate
 from table_surfaces import balance, resampled, stars, surfaces
 
 from critical.trials import Measurement
@@ -190,8 +190,39 @@ def test_gamma_star_of_a_table_is_where_its_curves_balance(
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(-0.05, 0.09, "robust"), (0.06, 0.3, "conditional"), (-0.2, 0.2, "unresolved")],
+    [
+        (-0.05, 0.09, "robust"),
+        (0.06, 0.09, "robust"),
+        (0.06, 0.3, "conditional"),
+        (-0.2, 0.2, "unresolved"),
+        (math.nan, math.nan, "one seed only"),
+    ],
 )
 def test_a_verdict_is_of_the_whole_interval(low: float, high: float, expected: str) -> None:
-    """Not of its middle."""
-    assert verdict(np.linspace(low, high, 1001)) == expected
+    """Not of its middle; one seed has none."""
+    assert Estimate(0.0, low, high).verdict == expected
+
+
+def test_intervals_of_few_seeds_cover() -> None:
+    """Nine times in ten, where a bare bootstrap of three seeds would six times in ten."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(400):
+        values = rng.normal(0.7, 0.05, 3)
+        draws = values[rng.integers(0, 3, (400, 3))].mean(axis=1)
+        found = Estimate.of(float(values.mean()), draws, 3)
+        covered.append(found.low <= 0.7 <= found.high)
+    assert 0.85 < np.mean(covered) < 0.95
+
+
+def test_a_part_that_was_gathered_already_is_not_doubled(
+    make: Callable[..., TableFile], tmp_path: Path
+) -> None:
+    """A maker may die between writing the table and removing its parts."""
+    table, spec = make(), Spec(64, 0.5, 3e-3, 0)
+    table.add(spec, rows_of(spec))
+    (part,) = (tmp_path / "work" / "small").glob("*.json")
+    content = part.read_bytes()
+    table.gather()
+    part.write_bytes(content)
+    assert table.gather().num_rows == 20

@@ -158,3 +158,22 @@ def test_the_familys_own_proxy_says_what_it_lacks() -> None:
     experts, gate = hf_not_carried(sparse, ("target", "relaxed"))
     assert experts == "a mixture of 8 experts: the proxies have 4"
     assert "no gate" in gate
+
+
+@pytest.mark.parametrize(
+    ("window", "built_in", "own"),
+    [
+        (63, "--proxy hf keeps the target's", False),
+        (64, "sees all before", True),
+        (4096, "sees all before", True),
+    ],
+)
+def test_windows_wider_than_a_sequence_are_told_of_any_proxy(
+    window: int, built_in: str, own: bool
+) -> None:
+    """Narrower ones are kept by the family's own model, and it says nothing of them."""
+    target = target_of("mistral", sliding_window=window)
+    (found,) = read_architecture(target)[1]
+    assert found.startswith(f"sliding windows of {window} tokens")
+    assert built_in in found
+    assert hf_not_carried(target, ("target",)) == ((found,) if own else ())

@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from itertools import count, islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, islice, zip_longest
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from sqlalchemy import Connection, Engine, event
@@ -23,10 +24,11 @@ from critical.preparation import Prepared
 from critical.storage.records import TrialState
 from critical.storage.store import Store
 from critical.trials import Interrupted, Measurement, ProxyRun, Trainable
+from critical.trials.watch_pack import Rows
 
 CheckNothingLost = Callable[..., None]
 SearchUntilKilled = Callable[["Machine", int | None], int]
-Key = tuple[float, int, int]
+Key = tuple[float, float | None, int, int]
 
 TRIALS = 6
 MEASUREMENTS = 4
@@ -73,18 +75,22 @@ def kills() -> Iterator[Kills]:
 class Machine:
     """What really ran: each attempt's key and seconds, as a trial that goes on sees them."""
 
+    trials = TRIALS
+    options: Mapping[str, object] = MappingProxyType({})
+    """Of the searches on it, beside those of all."""
+
     def __init__(self, whole: Trainable, folder: Path, name: int) -> None:
         self._whole = whole
         self.url = f"sqlite:///{folder}/{name}.db"
         self.attempts: dict[Key, list[float]] = defaultdict(list)
 
-    def train(self, run: ProxyRun) -> Iterator[Measurement]:
+    def __call__(self, run: ProxyRun, /) -> Iterator[Measurement]:
         """Go on from the checkpoint, which is written after every other measurement."""
         assert run.checkpoint_dir is not None
         saved = run.checkpoint_dir / "measured"
         done = int(saved.read_text()) if saved.exists() else 0
         started = time.perf_counter()
-        seconds = self.attempts[run.gamma, run.scale.width, run.seed]
+        seconds = self.attempts[run.gamma, run.learning_rate, run.scale.width, run.seed]
         seconds.append(0.0)
         for number, one in enumerate(self._whole(run)):
             if number < done:
@@ -97,13 +103,27 @@ class Machine:
                 raise Interrupted
 
 
+class PackMachine(Machine):
+    """One on which several trials train together, as the three references that come first."""
+
+    trials = 8
+    options = MappingProxyType({"lr": (1e-3, 2e-3, 4e-3)})
+
+    def train_pack(self, runs: Sequence[ProxyRun]) -> Rows:
+        """Let each go on by itself, in turn."""
+        for row in zip_longest(*map(self, runs)):
+            yield list(row)
+
+
 def drive(prepared: Prepared, machine: Machine) -> None:
     """Do what a driver does, under its lease."""
     with (
         Store.open(prepared.options.storage) as store,
         holding(store, enter_study(store, prepared), {}),
     ):
-        run_in_process(open_search(store, prepared), machine.train)
+        search = open_search(store, prepared)
+        search.pack = 3 if isinstance(machine, PackMachine) else 1
+        run_in_process(search, machine)
 
 
 @pytest.fixture
@@ -114,12 +134,14 @@ def search_until_killed(
     # The driver that was killed is this process, which another one would find gone.
     monkeypatch.setattr("critical.leasing.is_gone", lambda _: True)
     # Each is a commit like the others.
-    monkeypatch.setattr("critical.trials.watch.FEWEST_MEASUREMENTS", MEASUREMENTS)
+    for module in ("watch", "watch_pack"):
+        monkeypatch.setattr(f"critical.trials.{module}.FEWEST_MEASUREMENTS", MEASUREMENTS)
 
     def run(machine: Machine, commit: int | None) -> int:
         kills.before(commit)
         try:
-            drive(prepare(budget=f"{TRIALS}trials", backoff=0, storage=machine.url), machine)
+            options = {"budget": f"{machine.trials}trials", "backoff": 0, **machine.options}
+            drive(prepare(storage=machine.url, **options), machine)
         except Killed:
             assert commit is not None
         finally:
@@ -131,24 +153,24 @@ def search_until_killed(
 
 
 @pytest.fixture
-def machines(train: Trainable, tmp_path: Path) -> Iterator[Machine]:
-    """Machines on which nothing has run yet, one after another."""
+def machines(request: pytest.FixtureRequest, train: Trainable, tmp_path: Path) -> Iterator[Machine]:
+    """Machines on which nothing has run yet, one after another; of what kind, a test may say."""
+    kind: type[Machine] = getattr(request, "param", Machine)
     few = 24 // MEASUREMENTS
     return (
-        Machine(lambda run: islice(train(run), few - 1, None, few), tmp_path, name)
-        for name in count()
+        kind(lambda run: islice(train(run), few - 1, None, few), tmp_path, name) for name in count()
     )
 
 
 def check(machine: Machine, check_nothing_lost: CheckNothingLost) -> None:
     """Check the store against Optuna, the ledger, and what really ran."""
-    check_nothing_lost(machine.url, "s", completed=TRIALS)
+    check_nothing_lost(machine.url, "s", completed=machine.trials)
     with Store.open(machine.url) as store:
         study = store.study("s")
         for trial in store.trials(study.id):
             assert trial.state is TrialState.COMPLETED
             charges = [c for c in store.charges(study.id) if c.trial_number == trial.number]
-            ran = machine.attempts[trial.gamma, trial.width, trial.seed]
+            ran = machine.attempts[trial.gamma, trial.learning_rate, trial.width, trial.seed]
             # An attempt may have been entered and killed before its worker began.
             assert len(ran) <= len(charges) == trial.attempts
             charged = sum(c.charged_seconds or 0.0 for c in charges)
@@ -189,5 +211,23 @@ def test_killed_while_it_goes_on_it_loses_nothing_either(
     for machine in islice(machines, TWICE):
         for most in (40, 20, 20):
             search_until_killed(machine, chance.randrange(most))
+        search_until_killed(machine, None)
+        check(machine, check_nothing_lost)
+
+
+@pytest.mark.usefixtures("without_posterior")
+@pytest.mark.parametrize("machines", [PackMachine], indirect=True)
+def test_a_pack_that_is_killed_loses_nothing_either(
+    machines: Iterator[Machine],
+    search_until_killed: SearchUntilKilled,
+    check_nothing_lost: CheckNothingLost,
+) -> None:
+    """While its members are entered, trained and settled one by one; they go on together."""
+    machine = next(machines)
+    commits = search_until_killed(machine, None)
+    check(machine, check_nothing_lost)
+    for commit in range(4, commits // 2, 9):
+        machine = next(machines)
+        assert search_until_killed(machine, commit) == commit
         search_until_killed(machine, None)
         check(machine, check_nothing_lost)

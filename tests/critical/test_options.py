@@ -105,27 +105,38 @@ def test_the_budgets_own_sentence_is_kept() -> None:
         ("interval", "nan,1", r"write two γ at least 0.1 apart"),
         ("interval", "low,high", r"'low,high' is not a list of numbers"),
         ("widths", "30", r"--widths \(30,\) is not allowed: write multiples of 8|multiples of 8"),
-        ("widths", "32.5", r"valid integer"),
+        ("widths", "32.5", r"--widths 32.5 is not allowed: write a whole number"),
         ("widths", "", r"--widths '' is not allowed: '' is not a list of numbers"),
         ("lr", "0", r"write one learning rate, or a ladder"),
         ("lr", "1e-3,nan", r"write one learning rate, or a ladder"),
-        ("seed", -1, r"--seed -1 is not allowed"),
+        ("seed", -1, r"--seed -1 is not allowed: write a number of at least 0$"),
+        ("seed", 2**31, r"is not allowed: write a number below 2147483648$"),
         ("batch", 8, r"--batch 8 is not allowed"),
         ("tokens", 0, r"--tokens 0 is not allowed"),
         ("workers", -1, r"--workers -1 is not allowed"),
-        ("weight_decay", float("nan"), r"--weight-decay nan is not allowed"),
-        ("slope_sd", 0.0, r"--slope-sd 0.0 is not allowed"),
-        ("precision", 1.0, r"--precision 1.0 is not allowed"),
-        ("sampler", "cma", r"--sampler 'cma' is not allowed: input should be 'gp' or 'random'"),
+        (
+            "weight_decay",
+            float("nan"),
+            r"--weight-decay nan is not allowed: write a finite number$",
+        ),
+        ("slope_sd", 0.0, r"--slope-sd 0.0 is not allowed: write a number above 0"),
+        ("precision", 1.0, r"--precision 1.0 is not allowed: write a number below 1"),
+        ("sampler", "cma", r"--sampler 'cma' is not allowed: write gp or random$"),
         ("convention", "fan_out", r"--convention 'fan_out' is not allowed"),
         ("study", "a b", r"--study 'a b' is not allowed: use letters, digits"),
         ("study", "../x", r"--study '\.\./x' is not allowed"),
         ("settings", "target,loose", r"--settings 'target,loose' is not allowed: 'loose' is not "),
         ("settings", "target,target", r"write each of the settings once, as in target,relaxed"),
-        ("settings", "", r"'' is not known: write one or more of target, relaxed, carried"),
+        ("settings", "", r"--settings '' is not allowed: write each of the settings once"),
+        ("settings", "target,", r"--settings 'target,' is not allowed: write each of the settings"),
         ("settings", [], r"write each of the settings once"),
         ("settings", "carried", r"carried is made from a target: add --target config.json"),
-        ("proxy", "llama", r"--proxy 'llama' is not allowed: input should be 'built-in' or 'hf'"),
+        ("proxy", "llama", r"--proxy 'llama' is not allowed: write built-in or hf$"),
+        ("proxy", "HF", r"--proxy 'HF' is not allowed: write built-in or hf$"),
+        ("token_bytes", 3, r"--token-bytes 3 is not allowed: write 2 or 4$"),
+        ("vocabulary", 1, r"--vocabulary 1 is not allowed: write a number of at least 2$"),
+        ("compile", "maybe", r"--compile 'maybe' is not allowed: write auto, on or off$"),
+        ("text_field", "", r"--text-field '' is not allowed: write a text that is not empty$"),
         (
             "proxy",
             "hf",
@@ -143,7 +154,7 @@ def test_a_wrong_value_is_named_with_its_option(option: str, value: object, mess
     ("text", "message"),
     [
         ('budget = "9trials"\ncolour = "red"', r"'colour' is no option of search: see critical"),
-        ("budget = 5", r"--budget 5 is not allowed"),
+        ("budget = 5", r"--budget 5 is not allowed: write a text, in quotes$"),
         ("budget =", r"is not TOML"),
     ],
 )
@@ -187,6 +198,16 @@ def test_a_repeat_takes_only_what_changes_no_trial(tmp_path: Path) -> None:
     assert request.model_dump(include=request.model_fields_set - {"repeat"}) == {
         "workers": 1, "work_dir": Path("elsewhere"), "retries": 0, "storage": "x",
     }  # fmt: skip
+
+
+def test_a_pack_is_a_number_or_auto(tmp_path: Path) -> None:
+    """Of the command line's text or TOML's types; anything else says what to write."""
+    assert load_options(BUDGET, {}, None).pack == "auto"
+    assert load_options({**BUDGET, "pack": "4"}, {}, None).pack == 4
+    assert load_options(BUDGET, {}, toml(tmp_path, "pack = 2\n")).pack == 2
+    for wrong in ("0", "-1", "1.5", "many", 0, 2.0, True):
+        with pytest.raises(OptionError, match=r"--pack .* is not allowed: write a number of tr"):
+            load_options({**BUDGET, "pack": wrong}, {}, None)
 
 
 @pytest.mark.parametrize(

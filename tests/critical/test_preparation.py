@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -217,11 +218,11 @@ def test_a_study_does_not_go_on_with_another_model(
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "options"),
+    ("before", "after", "options", "message"),
     [
-        ('"llama"', '"qwen3"', {}),
-        ('"hidden_act": "silu"', '"hidden_act": "gelu"', {}),
-        ('"hidden_act": "silu"', '"hidden_act": "gelu"', {"proxy": "hf"}),
+        ('"llama"', '"qwen3"', {}, "exists with a target of llama.*give the same --target"),
+        ('"hidden_act": "silu"', '"hidden_act": "gelu"', {}, "its proxies are built otherwise"),
+        ('"hidden_act": "silu"', '"hidden_act": "gelu"', {"proxy": "hf"}, "are built otherwise"),
     ],
 )
 def test_a_study_does_not_go_on_with_another_architecture(
@@ -232,6 +233,7 @@ def test_a_study_does_not_go_on_with_another_architecture(
     before: str,
     after: str,
     options: dict[str, object],
+    message: str,
 ) -> None:
     """Of the same shape; an initializer that an export has changed is no other architecture."""
     options = {**WITHOUT_TEXT, **options}
@@ -242,29 +244,23 @@ def test_a_study_does_not_go_on_with_another_architecture(
     other.write_text(text.replace(before, after))
     open_search(store, prepare(target=llama_config, **options), planned=(PLAN, 0.0))
     open_search(store, prepare(target=same, **options))
-    with pytest.raises(OptionError, match=r"exists with a target of llama.*give the same --target"):
+    with pytest.raises(OptionError, match=message):
         open_search(store, prepare(target=other, **options))
 
 
-def test_a_study_from_before_architectures(
-    store: Store, prepare: Prepare, llama_config: Path, tmp_path: Path
-) -> None:
-    """It goes on where its proxies are as they were: Llamas with as many key and value heads."""
-    grouped, plain = llama_config, tmp_path / "plain.json"
-    plain.write_text(
-        grouped.read_text().replace('"num_key_value_heads": 4', '"num_key_value_heads": 8')
-    )
-    for path in (plain, grouped):
-        prepared = prepare(target=path, study=path.stem, **WITHOUT_TEXT)
-        study = open_search(store, prepared, planned=(PLAN, 0.0)).history.study
-        older = dict(prepared.identity["target"])
-        del older["architecture"], older["hf_config"]
-        before = replace(study, options={"identity": {**prepared.identity, "target": older}})
-        if path is plain:
-            check_identity(before, prepared.identity, "here")
-        else:
-            with pytest.raises(OptionError, match="give the same --target"):
-                check_identity(before, prepared.identity, "here")
+def test_a_study_of_an_older_version_does_not_go_on(store: Store, prepare: Prepare) -> None:
+    """Its trials had other numbers; those of a user's own trial are what the user makes them."""
+    prepared = prepare(**WITHOUT_TEXT)
+    study = open_search(store, prepared, planned=(PLAN, 0.0)).history.study
+    older = {k: v for k, v in prepared.identity.items() if k != "arithmetic"}
+    before = replace(study, options={**study.options, "identity": older})
+    with pytest.raises(
+        OptionError, match="cannot go on, for it is of a version whose trials come to other numbers"
+    ):
+        check_identity(before, prepared.identity, "here")
+    own = prepare(study="own")
+    of_own = {k: v for k, v in own.identity.items() if k != "arithmetic"}
+    check_identity(replace(study, options={"identity": of_own}), own.identity, "here")
 
 
 def test_the_proxy_of_the_targets_own_family(prepare: Prepare, llama_config: Path) -> None:
@@ -292,6 +288,39 @@ def test_what_the_proxies_lack_is_in_the_plan(
     (lacks,) = prepare(**options).not_carried
     assert lacks.startswith("a mixture of 8 experts")
     assert lacks in plan_search(prepare(**options))[0].notes
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_a_corpus_that_is_cut_is_in_the_plan(
+    targeted: bool,
+    prepare: Prepare,
+    llama_config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is not read of it is no part of the search, and it is the same study all the same."""
+    text = tmp_path / "long.txt"
+    text.write_text("some words " * 600)
+    options = {"corpus": text, "target": llama_config if targeted else None, "trainable": None}
+    assert prepare(**options).not_carried == ()
+    monkeypatch.setattr("critical.trials.text_files.MOST_BYTES", 5000)
+    prepared = prepare(**options)
+    assert prepared.not_carried == (
+        f"of --corpus {text} the first 64 MiB are read and the rest is left out",
+    )
+    text.write_text(text.read_text()[:5000])
+    assert prepare(**options).identity == prepared.identity
+
+
+def test_the_version_of_transformers_is_part_of_its_own_proxies(
+    prepare: Prepare, llama_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A family's code changes with it; the built-in proxy's study knows none."""
+    own, built_in = (
+        prepare(**WITHOUT_TEXT, target=llama_config, proxy=proxy) for proxy in ("hf", "built-in")
+    )
+    assert own.identity["target"]["transformers"] == metadata.version("transformers")
+    assert "transformers" not in built_in.identity["target"]
 
 
 def test_carried_is_refused_for_a_target_without_such_a_norm(

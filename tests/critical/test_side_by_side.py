@@ -91,19 +91,37 @@ def test_both_are_found_within_their_intervals(document: dict[str, Any]) -> None
 
 
 def test_the_json_refuses_a_single_number(document: dict[str, Any]) -> None:
-    """The documented keys are the target's, and verdict, agreement and conditions say so."""
+    """The documented keys stay and hold no γ*; verdict, agreement and conditions say why."""
     target, relaxed = document["settings"]
-    assert document["headline"] == "target"
+    assert document["headline"] is None
     assert document["agreement"] is False
-    assert document["gamma"] == {**target["gamma"], "verdict": "settings disagree"}
-    assert (document["share"], document["gain"]) == (target["share"], target["gain"])
+    none = {"median": None, "low": None, "high": None, "plateau": None}
+    assert document["gamma"] == {**none, "verdict": "settings disagree"}
+    assert (document["share"], document["matrices"]) == (None, None)
+    assert document["gain"] == target["gain"]
     assert document["per_scale"] == target["per_scale"]
     assert document["conditions"][0] == (
         f"the settings disagree on γ* (target {target['gamma']['median']:.3f}, relaxed "
-        f"{relaxed['gamma']['median']:.3f}): take that of those that you will train under, as "
-        "critical recommend default --settings target has it"
+        f"{relaxed['gamma']['median']:.3f}): choose the settings that you will train with: "
+        "critical recommend default --settings target"
     )
     assert json.loads(json.dumps(document)) == document
+
+
+def test_no_target_makes_it_one(both: Search, llama_config: Path) -> None:
+    """Nor are the matrices of a model listed, and the list of studies in JSON has no number."""
+    store, study = both.history.store, both.history.study
+    found = recommend(store, study, read_target(llama_config))
+    assert (found["headline"], found["share"], found["matrices"]) == (None, None, None)
+
+
+def test_the_list_in_json_has_none_either(both: Search, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its keys stay, and its verdict says why."""
+    assert _status(["studies", "--json", "--storage", both.history.store.url]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert listed["gamma"] == {
+        "median": None, "low": None, "high": None, "verdict": "settings disagree"
+    }  # fmt: skip
 
 
 def test_the_terminal_refuses_it_too(document: dict[str, Any], shown: Callable[..., str]) -> None:
@@ -129,6 +147,24 @@ def test_by_name_one_of_them_is_recommended(
     assert "under settings relaxed, 90% interval" in shown(recommendation_view(found))
     again = recommendation("default", storage=store.url, target=llama_config, settings="relaxed")
     assert again == {**found, "state": again["state"]}
+
+
+def test_relaxed_says_what_it_needs_of_the_built_in_trial_alone(
+    both: Search, llama_config: Path
+) -> None:
+    """A trial of the user's own makes of the name what it likes."""
+    store, study = both.history.store, both.history.study
+    identity = {**study.options["identity"], "trainable": None, "mixture": {"reasoning": 1.0}}
+    built_in = replace(study, options={"identity": identity})
+    model = read_target(llama_config)
+    needs = "rms_norm_eps 1e-05 and no gate, so change these too"
+    found = recommend(store, built_in, model, "relaxed")
+    assert any(needs in sentence for sentence in found["conditions"])
+    assert [any(needs in s for s in one["conditions"]) for one in found["settings"]] == [
+        one["settings"] == "relaxed" for one in found["settings"]
+    ]
+    own = recommend(store, study, model, "relaxed")
+    assert not any("gate" in sentence for sentence in own["conditions"])
 
 
 def test_settings_that_were_not_searched_are_refused(both: Search) -> None:

@@ -192,6 +192,16 @@ def test_the_training_figure_stays_small(records: SimpleNamespace) -> None:
     assert max(len(trace.x) for trace in lines) == MAX_POINTS
 
 
+def test_the_legend_of_runs_tells_the_ends_that_there_are(data: Maker) -> None:
+    """Dotted lines are explained by what ended them; open and completed runs have none."""
+    whole = data()
+    assert "stopped early or diverged" in names(FIGURES["training"](whole))
+    failed = [dataclasses.replace(t, state=TrialState.FAILED) for t in whole.trials]
+    assert "failed" in names(training_figure(failed, whole.curves))
+    still = [dataclasses.replace(t, state=TrialState.INTERRUPTED) for t in whole.trials]
+    assert names(training_figure(still, whole.curves)) == set()
+
+
 @settings(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import math
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -21,12 +23,15 @@ from critical.dashboards.figures.development import (
     development_figure,
     saturation_figure,
 )
-from critical.dashboards.figures.gains import Gain, gains_figure, medians, source_losses
+from critical.dashboards.figures.gains import Gain, gains_figure, medians
+from critical.dashboards.figures.kinds import kind_label, source_losses
 from critical.dashboards.figures.lines import MAX_LINES
 from critical.dashboards.figures.recorded import parts_of
 from critical.dashboards.pages.document import Frame
 from critical.dashboards.report import render
 from critical.storage.records import MeasurementRecord, Role, TrialRecord, TrialState
+from critical.trials.mixture import Mixture
+from critical.trials.tasks.registry import SOURCES
 
 Maker = Callable[..., ReportData]
 SERVED = Frame(plotly_address="/plotly.js", version="1")
@@ -46,7 +51,7 @@ def losses_of(trial: TrialRecord) -> dict[str, float]:
     return {
         "loss_held_out": 2.0 - trial.gamma + seed,
         "loss_text": 1.0 + 0.2 * trial.gamma + seed,
-        "loss_deduction/<b>": 0.5 + seed,
+        "loss_zebra/<b>": 0.5 + seed,
     }
 
 
@@ -143,7 +148,7 @@ def test_gains_are_paired_with_the_reference_of_the_seed(data: Maker) -> None:
         (points,) = (t for t in traces(figure, "markers") if t.yaxis == axis)
         assert list(points.y) == pytest.approx([slope * (x - 0.5) for x in points.x], abs=1e-3)
         assert figure.layout[axis.replace("y", "yaxis")].title.text in (
-            "held-out compositions", "text", "deduction, &lt;b&gt;",
+            "held-out compositions", "text", "zebra,<br>&lt;b&gt;",
         )  # fmt: skip
 
 
@@ -189,6 +194,48 @@ def test_sources_stand_in_a_known_order() -> None:
     """Held-out items first, a task that this version does not know last."""
     names = ["loss_text", "accuracy_text", "loss_zebra", "loss_reasoning", "loss_held_out", "loss"]
     assert source_losses(names) == ["loss_held_out", "loss_reasoning", "loss_text", "loss_zebra"]
+
+
+def test_a_tasks_rows_stand_together() -> None:
+    """Held-out kinds, what is trained, what is contrasted; the default task is not named."""
+    names = [
+        "memory", "contrast/symmetric/symmetric", "symmetric", "held_out/symmetric/inferential",
+        "deduction", "held_out/deduction/names", "held_out", "held_out/deduction/deeper",
+        "zebra", "reasoning", "held_out/zebra", "contrast",
+    ]  # fmt: skip
+    assert [name.removeprefix("loss_") for name in source_losses(f"loss_{n}" for n in names)] == [
+        "held_out", "reasoning", "held_out/symmetric/inferential", "symmetric",
+        "contrast/symmetric/symmetric", "held_out/deduction/deeper", "held_out/deduction/names",
+        "deduction", "memory", "contrast", "held_out/zebra", "zebra",
+    ]  # fmt: skip
+
+
+def test_the_built_in_tasks_have_names_for_people() -> None:
+    """Each group that a mixture of all sources but text is scored on has a label of its own."""
+    sources = [name for name in SOURCES if name != "text"]
+    mixture = Mixture(dict.fromkeys(sources, 1 / len(sources)), None, batch_tokens=1024, seed=0)
+    names = [group.source for group in mixture.validation()]
+    labels = {kind_label(f"loss_{name}") for name in names}
+    assert len(labels) == len(names) > len(sources)
+    assert not any(re.search("_|/|,<br>held.out$", label) for label in labels)
+    assert not labels & set(names)
+
+
+@given(st.text(max_size=80), st.sampled_from(["", "held_out/", "contrast/"]))
+def test_a_label_stays_beside_its_row(name: str, place: str) -> None:
+    """Two lines of 22 characters at most, and no markup but the break between them."""
+    lines_of = kind_label(f"loss_{place}{name}").split("<br>")
+    assert len(lines_of) <= 2
+    for line in lines_of:
+        assert "<" not in line
+        assert len(html.unescape(line.removesuffix(","))) <= 22
+
+
+def test_gamma_is_told_below_every_column(data: Maker) -> None:
+    """With rows of several tasks too, and at the foot alone."""
+    figure = drawn("gains", recorded(data(), posterior=None))
+    told = [axis.title.text for axis in figure.select_xaxes()]
+    assert told == [None] * 6 + ["γ"] * 3
 
 
 def test_development_is_drawn_at_the_widest_scale(data: Maker) -> None:

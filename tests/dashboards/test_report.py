@@ -223,3 +223,22 @@ def test_nested_options_are_listed_one_by_one(data: Maker, records: SimpleNamesp
     assert "adam.eps1e-08" in text
     assert "corpus" not in text
     assert "identity" not in text
+
+
+def test_the_plans_notes_are_told(data: Maker, records: SimpleNamespace) -> None:
+    """What could not be carried over and what was cut, as text; an old plan has none."""
+    notes = ["a mixture of 8 experts: the proxies have 4", "<b>γ 1.2</b> was cut"]
+    page = Outline(render(data(study=records.study(plan={"notes": notes})), SERVED))
+    assert "What the plan notes" in page.text
+    assert all(note in page.text for note in notes)
+    plans: list[dict[str, Any]] = [{}, {"notes": []}, {"notes": "odd"}, {"notes": None}]
+    for plan in plans:
+        assert "What the plan notes" not in text_of(data(study=records.study(plan=plan)))
+
+
+def test_a_budget_of_trials_is_no_dashed_line(data: Maker, records: SimpleNamespace) -> None:
+    """The ledger's caption speaks of the line only where the figure has it."""
+    assert "the dashed line is the budget" in text_of(data())
+    trials = text_of(data(study=records.study(budget_unit="trials", budget_total=200.0)))
+    assert "dashed line" not in trials
+    assert "the budget counts trials" in trials

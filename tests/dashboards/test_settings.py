@@ -19,6 +19,7 @@ from critical.dashboards.figures.curves import curves_figure
 from critical.dashboards.figures.front import front_figure
 from critical.dashboards.figures.gamma_star import gamma_star_figure
 from critical.dashboards.figures.narrowing import narrowing_figure
+from critical.dashboards.pages import captions
 from critical.dashboards.pages.advice import recommendation_page
 from critical.dashboards.pages.document import STANDALONE
 from critical.dashboards.pages.studies import studies_page
@@ -127,10 +128,12 @@ def test_matrices_say_under_which_settings_they_are(records: SimpleNamespace) ->
     assert "every weight matrix, under settings target" in (matrices_table(advice(records)) or "")
 
 
-def test_a_recommendation_at_a_width_refuses_too(records: SimpleNamespace) -> None:
-    """The page shows each γ* and no headline."""
+@pytest.mark.parametrize("stored", [True, False], ids=["with a number", "without"])
+def test_a_recommendation_at_a_width_refuses_too(records: SimpleNamespace, *, stored: bool) -> None:
+    """The page shows each γ* and no headline, whether or not the document has a first one's."""
     document = advice(records)
-    document["gamma"] = {**document["gamma"], "verdict": "settings disagree"}
+    numbers = document["gamma"] if stored else dict.fromkeys(document["gamma"])
+    document["gamma"] = {**numbers, "verdict": "settings disagree"}
     text = read(recommendation_page("s", 512, document, STANDALONE))
     assert "The settings disagree on γ*, so there is no single one:" in text
     assert "target: γ* 0.71, 90% interval 0.56–0.88" in text
@@ -180,6 +183,77 @@ def test_panels_of_a_width_stand_side_by_side(differing: ReportData) -> None:
     assert titles[2:4] == ["width 64, target", "width 64, relaxed"]
     lines = [mark.line.color for mark in figure.layout.shapes if mark.name == "γ*"]
     assert lines[2:4] == [style.STAR, style.SETTINGS[1]]
+
+
+def test_settings_stand_in_the_order_in_which_they_are_searched(records: SimpleNamespace) -> None:
+    """Not that of the alphabet: in panels, table and legends it is the posterior's answers'."""
+    posterior = records.beside(records.posterior(), FAR)
+    carried = tuple(
+        dataclasses.replace(scale, settings="carried")
+        for scale in posterior.scales
+        if scale.settings == "relaxed"
+    )
+    others = (*posterior.others, dataclasses.replace(posterior.others[0], settings="carried"))
+    posterior = dataclasses.replace(posterior, scales=(*carried, *posterior.scales), others=others)
+    order = ["target", "relaxed", "carried"]
+    assert [scale.settings for scale in scales_of(posterior)] == order * 3
+    assert re.findall(r">64</th><td>(\w+)<", scales_table(posterior)) == order
+    legend = [trace.name for trace in front_figure((), posterior).data if trace.name]
+    assert [name for name in legend if "64" in name] == [f"width 64, {name}" for name in order]
+    stars = [name for name in legend if "γ* of a scale" in name]
+    assert stars == [f"γ* of a scale, {name} settings" for name in order]
+    trials = [
+        dataclasses.replace(trial, settings=name)
+        for name in order
+        for trial in records.trials(per_scale=1)
+    ]
+    assert arms_in(trials) == [(width, name) for width in (32, 64, 128) for name in order]
+
+
+def test_the_fronts_legend_explains_the_stars_that_there_are(records: SimpleNamespace) -> None:
+    """Where no scale has learned, all stars and plateaus are grey, and so is what explains them."""
+    posterior = records.beside(records.posterior(), FAR)
+    scales = tuple(dataclasses.replace(scale, learned=False) for scale in posterior.scales)
+    figure = front_figure((), dataclasses.replace(posterior, scales=scales))
+    assert set(colours(figure, "star")) == {style.EXPLORATORY}
+    plateaus = [trace.line.color for trace in figure.data if trace.legendgroup == "plateau"]
+    assert set(plateaus) == {style.tint(style.EXPLORATORY, 0.5)}
+    names = [trace.name for trace in figure.data if trace.name and "γ*" in trace.name]
+    assert names == ["γ* of an exploratory scale"]
+
+
+def test_captions_say_whose_a_figure_is(differing: ReportData, data: Maker) -> None:
+    """Figures of one of several settings name it; where there is one there is nothing to name."""
+    for caption in (
+        captions.narrowing(differing),
+        captions.development(differing, (128, "target")),
+        captions.coordinates(differing, "target"),
+    ):
+        assert " under settings target" in caption
+    alone = data()
+    for caption in (
+        captions.narrowing(alone),
+        captions.development(alone, (128, "target")),
+        captions.coordinates(alone, "target"),
+    ):
+        assert "settings" not in caption
+
+
+def test_colours_are_promised_only_where_there_are_some(differing: ReportData) -> None:
+    """γ* of scales that have not learned is grey under all settings."""
+    assert differing.posterior is not None
+    assert "grey where a scale has not learned" in captions.gamma_star(differing)
+    told = {}
+    for learned in (True, False):
+        scales = tuple(
+            dataclasses.replace(scale, learned=learned) for scale in differing.posterior.scales
+        )
+        posterior = dataclasses.replace(differing.posterior, scales=scales)
+        told[learned] = captions.gamma_star(dataclasses.replace(differing, posterior=posterior))
+    assert "in a colour" in told[True]
+    assert "grey" not in told[True]
+    assert "grey, for no scale has learned" in told[False]
+    assert "colour" not in told[False]
 
 
 def test_the_narrowing_says_whose_it_is(differing: ReportData) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import builtins
 import json
 import math
+import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +17,7 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 from critical.trials import ProxyRun, Scale
 from critical.trials.architecture import Architecture, Kinds
@@ -29,7 +32,7 @@ from critical.trials.hf_model import (
 from critical.trials.initialization import initialize
 from critical.trials.mixture import VOCABULARY
 from critical.trials.timing import trial_seconds
-from critical.trials.training import ProxyTraining, TrainingRecipe, build_model
+from critical.trials.training import ProxyTraining, TrainingRecipe, build_model, fingerprint
 
 Make = Callable[..., ProxyRun]
 SCALE = Scale(32, 2, 4, 8_000)
@@ -62,6 +65,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "mixtral": EXPERTS,
     "qwen3_moe": EXPERTS,
     "gpt_oss": {**EXPERTS, "head_dim": 64},
+    "ernie4_5_moe": EXPERTS,
     "deepseek_v3": {
         **EXPERTS, "num_key_value_heads": 8, "q_lora_rank": 96, "kv_lora_rank": 64,
         "qk_rope_head_dim": 32, "qk_nope_head_dim": 64, "v_head_dim": 64,
@@ -120,7 +124,7 @@ def test_every_matrix_is_drawn_and_trains(family: str, tasks_only: TrainingRecip
     measured = training.measure(max(training.looks))
     assert math.isfinite(measured.loss)
     assert {"sink/0", "sink/1"} <= measured.extras.keys()
-    assert all(p.grad is not None for p in model.parameters())
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
 @torch.no_grad()
@@ -260,9 +264,10 @@ def test_the_same_run_is_the_same_to_the_bit(tasks_only: TrainingRecipe) -> None
     assert list(pickle.loads(pickle.dumps(recipe))(run)) == first
 
 
-def test_it_goes_on_where_it_was_interrupted(tasks_only: TrainingRecipe) -> None:
-    """The state of every parameter, those of experts too, is taken out and put back."""
-    recipe = recipe_of("mixtral", tasks_only)
+@pytest.mark.parametrize("family", ["mixtral", "ernie4_5_moe"])
+def test_it_goes_on_where_it_was_interrupted(family: str, tasks_only: TrainingRecipe) -> None:
+    """The state of every parameter is taken out and put back, of one without a gradient too."""
+    recipe = recipe_of(family, tasks_only)
     whole, first, second = (ProxyTraining(recipe, run_of()) for _ in range(3))
     for step in (1, 2):
         whole.advance(step)
@@ -280,6 +285,45 @@ def test_a_trial_is_timed(tasks_only: TrainingRecipe) -> None:
         hf_config=json.dumps({"model_type": "codegen", **GPT, "rotary_dim": 32}),
     )
     assert trial_seconds(recipe, run_of()).trial_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("bert", {}),
+        ("bert", {"initializer_range": 1e-4}),
+        ("electra", {}),
+        ("gemma3_text", {"use_bidirectional_attention": True}),
+    ],
+)
+def test_a_model_that_sees_later_tokens_is_refused(family: str, changes: dict[str, Any]) -> None:
+    """Its loss would be of what it is shown, however small its own weights are drawn."""
+    with pytest.raises(ModelError, match=r"attends to later tokens.*config of a causal decoder"):
+        built(family, **changes)
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral", "mamba", "rwkv"])
+def test_looking_for_later_tokens_changes_no_weight(family: str) -> None:
+    """What γ does not draw keeps what the family has drawn, and causal ones are let through."""
+    found = built(family, initializer_range=1e-4).model
+    small = scaled_config(config(family, initializer_range=1e-4), SCALE, vocabulary=96, longest=32)
+    torch.manual_seed(run_of().seed)
+    plain = AutoModelForCausalLM.from_config(small, attn_implementation="eager")
+    for (name, parameter), expected in zip(
+        found.named_parameters(), plain.parameters(), strict=True
+    ):
+        assert torch.equal(parameter, expected), name
+
+
+def test_a_decoder_like_bert_is_built() -> None:
+    """An encoder's family may be configured as one."""
+    assert isinstance(built("bert", is_decoder=True), HFDecoder)
+
+
+def test_carried_needs_blocks_to_look_for_norms() -> None:
+    """The message names the model, not an iterator that has ended."""
+    with pytest.raises(SettingsError, match="cannot find the blocks of LlamaForCausalLM"):
+        norms_that_read_the_embedding(built("llama").model, 7)
 
 
 def test_what_gamma_and_settings_do_not_reach_is_noted() -> None:
@@ -302,6 +346,48 @@ def test_the_code_that_a_configuration_names_is_never_run(
     model = built("llama", auto_map=named, _name_or_path=str(tmp_path))
     assert type(model.model).__module__.startswith("transformers.")
     assert "evil" not in sys.modules
+
+
+@pytest.mark.parametrize("place", [(), ("rope_parameters",), ("vision_config", "layers")])
+def test_what_names_code_is_left_out_wherever_it_stands(place: tuple[str, ...]) -> None:
+    """Kernels of the hub and implementations that may be some, in configurations within it too."""
+    named: dict[str, Any] = {
+        "attn_implementation": "somebody/kernel", "_experts_implementation_internal": "x/y",
+        "use_kernels": True, "kernel_config": {"kernel_mapping": {"RMSNorm": "x/y:RMSNorm"}},
+        "auto_map": {"AutoConfig": "x/y--c.C"},
+    }  # fmt: skip
+    for key in reversed(place):
+        named = {key: {"rope_type": "default", "rope_theta": 1e4, **named}}
+    small = scaled_config(config("llama", **named), SCALE, vocabulary=96, longest=32)
+    text = json.dumps(small.to_dict())
+    assert "kernel" not in text
+    assert "x/y" not in text
+
+
+def test_the_hub_is_off_before_transformers_is_imported() -> None:
+    """In a process of its own, whatever its environment says: both libraries read it at once."""
+    code = (
+        "from critical.trials.hf_config import family_of; family_of('llama')\n"
+        "from huggingface_hub.constants import HF_HUB_OFFLINE\n"
+        "from transformers.integrations.hub_kernels import _kernels_enabled\n"
+        "print(HF_HUB_OFFLINE, _kernels_enabled)"
+    )
+    environment = {**os.environ, "USE_HUB_KERNELS": "1", "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "False"]
+
+
+def test_another_version_of_transformers_is_another_run(
+    tasks_only: TrainingRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoints do not fit, where the built-in proxy's still do."""
+    own = recipe_of("llama", tasks_only)
+    before = [fingerprint(recipe, run_of()) for recipe in (own, tasks_only)]
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "4.0.0")
+    after = [fingerprint(recipe, run_of()) for recipe in (own, tasks_only)]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True]
 
 
 @pytest.mark.parametrize(

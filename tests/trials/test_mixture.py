@@ -191,17 +191,21 @@ def test_a_fraction_of_zero_is_dropped() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", rf"source '' is not one of {', '.join(SOURCES)}: write reasoning="),
+        ("", r"mixture '' names no source: write reasoning="),
         ("reasoning=1,", r"source '' is not one of"),
         ("reasoning=1,code=1", rf"source 'code' is not one of {', '.join(SOURCES)}: write"),
         ("reasoning=1,reasoning=2", r"names reasoning twice: write"),
         ("reasoning=half", r"fraction 'half' of reasoning is no number"),
         ("reasoning", r"fraction '' of reasoning is no number"),
-        ("reasoning=1,text=-0.5", r"fraction -0\.5 of text is not at least 0"),
-        ("reasoning=nan", r"fraction nan of reasoning is not at least 0"),
-        ("reasoning=inf", r"fraction inf of reasoning is not at least 0"),
-        ("text=1", r"'text=1' has no reasoning, so no R could be measured"),
-        ("reasoning=0,text=1", r"has no reasoning"),
+        ("reasoning=1,text=-0.5", r"fraction -0\.5 of text is not a finite number of at l"),
+        ("reasoning=nan", r"fraction nan of reasoning is not a finite number of at"),
+        ("reasoning=inf", r"fraction inf of reasoning is not a finite number of at"),
+        (
+            "memory=0.5,text=0.5",
+            r"'memory=0.5,text=0.5' has no task that reasons \(reasoning, keys, symmetric, "
+            r"deduction, addition\): add one",
+        ),
+        ("reasoning=0,text=1", r"has no task that reasons"),
     ],
 )
 def test_mistakes_in_a_mixture(text: str, message: str) -> None:

@@ -11,11 +11,11 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.func import vmap
+from torch.func import functional_call, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from critical.trials.averaging import WeightAverage
-from critical.trials.batchable import Batchable, explicit_attention
+from critical.trials.batchable import Batchable, explicit_attention, rms_norm
 from critical.trials.stack_state import StackState
 from critical.trials.stacking import Layout, padded
 from critical.trials.training import TrainingRecipe, _optimizer
@@ -87,6 +87,16 @@ def test_rms_norm_is_written_out(shape: list[int], eps: float, gain: bool) -> No
     torch.testing.assert_close(written_out, norm(x))
 
 
+@pytest.mark.parametrize("gain", [None, torch.float32, torch.bfloat16])
+def test_rms_norm_accumulates_in_float32(gain: torch.dtype | None) -> None:
+    """As the fused one does with bfloat16, as under autocast; the type of the input is kept."""
+    x = drawn(0, 20, 64).bfloat16()
+    weight = None if gain is None else drawn(1, 64).to(gain)
+    expected = F.rms_norm(x.float(), (64,), None if weight is None else weight.float(), 1e-6)
+    found = rms_norm(x, (64,), weight, 1e-6)
+    assert torch.equal(found, expected.bfloat16())
+
+
 def test_a_layout_takes_a_model_apart_and_puts_it_together() -> None:
     """Every parameter once, a tied one too, matrices before all others; views, no copies."""
     model = nn.Sequential(nn.Embedding(5, 3), nn.RMSNorm(3), nn.Linear(3, 5))
@@ -102,6 +112,23 @@ def test_a_layout_takes_a_model_apart_and_puts_it_together() -> None:
         assert parts[name].untyped_storage().data_ptr() == row.untyped_storage().data_ptr()
     layout.load(model, row + 1)
     assert torch.equal(layout.row(model), row + 1)
+
+
+def test_steps_leave_alone_what_requires_no_gradient() -> None:
+    """A frozen matrix neither decays nor follows a gradient that would reach it."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5))
+    model[0].weight.requires_grad_(False)
+    layout = Layout(model)
+    assert layout.matrices == 20
+    state = StackState.fresh(layout.row(model), 0.1)
+    before = layout.row(model)
+    weights = state.weights.detach().requires_grad_()
+    parts = {name: part[0] for name, part in layout.parameters(weights).items()}
+    loss = functional_call(model, parts, (torch.ones(2, 3),)).square().sum()
+    (gradient,) = torch.autograd.grad(loss, weights)
+    state.advance(gradient, 1, TrainingRecipe(None, {"reasoning": 1.0}), layout.matrices)
+    first, now = layout.parameters(before), layout.parameters(state.weights)
+    assert {name for name in first if torch.equal(first[name], now[name])} == {"0.weight"}
 
 
 @UNTIMED

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from critical.trials.corpus import Reading, prepare
 from critical.trials.errors import CorpusError
-from critical.trials.text_files import FEWEST_BYTES, read_text
+from critical.trials.text_files import FEWEST_BYTES, Text, read_text
 
 GOOD = json.dumps({"text": "x" * FEWEST_BYTES}) + "\n"
 
@@ -40,7 +40,7 @@ def test_any_text_survives_jsonl(
     texts = [*texts, "x" * FEWEST_BYTES]
     path.write_text("".join(json.dumps({"body": text}) + "\n" for text in texts))
     expected = "".join(text + "\n" for text in texts).encode("utf-8", "replace")
-    assert read_text(path, "body") == expected
+    assert read_text(path, "body") == Text(expected, cut=False)
 
 
 def test_a_folder_may_hold_jsonl_beside_text(tmp_path: Path) -> None:
@@ -49,14 +49,31 @@ def test_a_folder_may_hold_jsonl_beside_text(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.txt").write_text("a" * FEWEST_BYTES)
     (folder / "b.jsonl").write_text(json.dumps({"body": "b"}) + "\n")
-    assert read_text(folder, "body") == b"a" * FEWEST_BYTES + b"b\n"
+    assert read_text(folder, "body").data == b"a" * FEWEST_BYTES + b"b\n"
 
 
 def test_jsonl_is_read_no_further_than_needed(jsonl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes after the bound is not even parsed, and the last document is cut."""
     jsonl.write_text(json.dumps({"text": "x" * 5000}) + "\n" + GOOD + "no JSON\n")
     monkeypatch.setattr("critical.trials.text_files.MOST_BYTES", 6000)
-    assert read_text(jsonl) == b"x" * 5000 + b"\n" + b"x" * 999
+    assert read_text(jsonl) == Text(b"x" * 5000 + b"\n" + b"x" * 999, cut=True)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(-3, 3), st.booleans())
+def test_it_is_told_when_a_text_is_cut(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], room: int, is_jsonl: bool
+) -> None:
+    """Exactly where there is more than is read, in one file or over several of them."""
+    folder = tmp_path_factory.mktemp("texts")
+    texts = [*["a" * 2048] * 3, *("b" * size for size in sizes)]
+    for number, text in enumerate(texts):
+        content = json.dumps({"text": text[:-1]}) if is_jsonl else text  # a line end is added
+        (folder / f"{number}.{'jsonl' if is_jsonl else 'txt'}").write_text(content)
+    whole = "".join(text[:-1] + "\n" if is_jsonl else text for text in texts).encode()
+    most = len(whole) + room
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("critical.trials.text_files.MOST_BYTES", most)
+        assert read_text(folder) == Text(whole[:most], cut=room < 0)
 
 
 def test_a_line_without_end(jsonl: Path, monkeypatch: pytest.MonkeyPatch) -> None:

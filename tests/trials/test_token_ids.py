@@ -29,6 +29,17 @@ def write(path: Path, ids: Ids, size: int = 2) -> None:
     np.array(ids, dtype=f"<u{size}").tofile(path)
 
 
+@pytest.mark.parametrize(("most", "cut"), [(10_000, False), (9_998, True)])
+def test_it_is_told_when_ids_are_cut(
+    most: int, cut: bool, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a longer file as many bytes are read as are allowed."""
+    write(tokens, [7] * 5000)
+    monkeypatch.setattr("critical.trials.token_ids.MOST_BYTES", most)
+    corpus = prepare(tokens, tmp_path / "corpora")
+    assert (corpus.tokens, corpus.cut) == (most // 2, cut)
+
+
 @given(st.lists(st.integers(1, 2**16 - 1), min_size=1), st.sampled_from([2, 4]))
 def test_ids_are_read_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, ids: Ids, size: int
@@ -110,3 +121,13 @@ def test_a_folder_whose_name_ends_in_bin(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.txt").write_text("a" * 5000)
     assert prepare(folder, tmp_path / "corpora").tokens == 5000
+
+
+def test_wide_ids_are_not_read_as_narrow_ones(tokens: Path) -> None:
+    """A vocabulary of 128,256 has upper halves of 0 and 1, which no text of 2-byte ids has."""
+    write(tokens, np.random.default_rng(0).integers(0, 128_256, 5000).tolist(), 4)
+    with pytest.raises(CorpusError, match=r"every second 2-byte id .* next to 0.* --token-bytes 4"):
+        read_ids(tokens, None, None)
+    assert len(read_ids(tokens, 4, None).ids) == 5000
+    write(tokens, np.random.default_rng(0).integers(0, 9, 5000).tolist())
+    assert len(read_ids(tokens, None, None).ids) == 5000

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from critical.trials.corpus import Reading, prepare
 from critical.trials.errors import CorpusError
 from critical.trials.token_file import TokenFile
 from critical.trials.token_ids import Ids
-from critical.trials.tokenizer import PIECE, encode
+from critical.trials.tokenizer import MOST_BYTES, PIECE, encode
 
 SYMBOLS = 280
 
@@ -130,12 +132,47 @@ def test_a_file_that_is_no_tokenizer(content: bytes, text: Path, tmp_path: Path)
 
 
 def test_a_missing_tokenizer(text: Path, tmp_path: Path) -> None:
-    """Named, with what to give; so is a folder."""
+    """Named, with what to give."""
     missing = Reading(tokenizer=tmp_path / "none.json")
     with pytest.raises(CorpusError, match=r"none.json does not exist: give the tokenizer.json of"):
         prepare(text, tmp_path / "corpora", missing)
-    with pytest.raises(CorpusError, match=r"cannot be read \(Is a directory\): give the tokenizer"):
-        prepare(text, tmp_path / "corpora", Reading(tokenizer=tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_a_tokenizer_that_is_no_regular_file(kind: str, text: Path, tmp_path: Path) -> None:
+    """It is refused at once: reading a device or a pipe might never end."""
+    place = Path("/dev/zero") if kind == "device" else tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    with pytest.raises(CorpusError, match=f"{place} is not a regular file: give the tokenizer"):
+        prepare(text, tmp_path / "corpora", Reading(tokenizer=place))
+
+
+def test_a_tokenizer_that_is_too_large(text: Path, tmp_path: Path) -> None:
+    """As a file of weights that is given by mistake; no more than the bound is read."""
+    place = tmp_path / "weights"
+    with place.open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    with pytest.raises(CorpusError, match=r"weights is over 64 MiB: give the tokenizer.json of"):
+        prepare(text, tmp_path / "corpora", Reading(tokenizer=place))
+
+
+def test_an_unreadable_tokenizer(
+    tokenizer: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message has the system's reason."""
+    plain = Path.open
+
+    def refuse(path: Path, *rest: Any, **more: Any) -> Any:
+        if path == tokenizer:
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path, *rest, **more)
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(CorpusError, match=r"cannot be read \(Permission denied\): give the tok"):
+        prepare(text, tmp_path / "corpora", Reading(tokenizer=tokenizer))
 
 
 def test_a_tokenizer_that_cannot_encode(text: Path, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import re
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -66,14 +68,21 @@ def hanging_at_its_end(run: ProxyRun, /) -> Iterator[Measurement]:
         time.sleep(60)
 
 
-def ray_trial(trainable: Trainable, run: ProxyRun, **config: object) -> RayTrial:
+def ray_trial(trainable: Trainable, *members: ProxyRun, **config: object) -> RayTrial:
     """The trial as a worker makes it; ``tune.with_parameters`` hands over the trainable."""
 
     class Bound(RayTrial):
         def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
             super().setup(config, trainable)
 
-    return Bound({"members": [run], **config})
+    return Bound({"members": list(members), **config})
+
+
+def only(step: dict[str, Any]) -> Watched:
+    """What a pack of one measured in a step."""
+    (watched,) = step["watched"]
+    assert isinstance(watched, Watched)
+    return watched
 
 
 def exit_status(work: Callable[[], object]) -> int:
@@ -98,7 +107,7 @@ def test_every_step_is_a_measurement_and_the_last_says_done(tiny: Make) -> None:
     steps = [trial.step() for _ in range(FEWEST_MEASUREMENTS + 1)]
     assert steps[-1] == {"done": True}
     assert [step["done"] for step in steps[:-1]] == [False] * FEWEST_MEASUREMENTS
-    watched: list[Watched] = [pickle.loads(pickle.dumps(step))["watched"] for step in steps[:-1]]
+    watched = [only(pickle.loads(pickle.dumps(step))) for step in steps[:-1]]
     assert [w.measurement for w in watched] == list(finite(tiny(seed=4)))
     seconds = [w.device_seconds for w in watched]
     assert seconds == sorted(seconds)
@@ -121,7 +130,7 @@ def test_an_exception_is_reported_as_failure(tiny: Make) -> None:
     assert found["failure"].startswith("ZeroDivisionError: no such rate (test_trainable.py, line ")
     assert found["kind"] == "error"
     assert trial.reset_config({"members": [tiny(seed=2)]})
-    assert trial.step()["watched"].measurement.loss == 1.0
+    assert only(trial.step()).measurement.loss == 1.0
 
 
 def test_a_broken_contract_is_reported_as_failure(tiny: Make) -> None:
@@ -152,17 +161,17 @@ def test_a_trial_told_to_stop_is_interrupted(
     """It says so, and another attempt goes on to the same end; the folder is made for it."""
     run = tiny(checkpoint_dir=tmp_path / "study" / "trial")
     trial = ray_trial(tasks_only, run)
-    stored = [trial.step()["watched"] for _ in range(7)]
+    stored = [only(trial.step()) for _ in range(7)]
     stop = tmp_path / "study" / "trial" / STOP_FILE
     stop.touch()
     assert trial.step() == {"done": True, "interrupted": True}
     trial.cleanup()
     stop.unlink()
     first, last = stored[0].measurement, stored[-1].measurement
-    again = ray_trial(tasks_only, run, earlier=Earlier(7, first.loss, last.tokens), patience=60.0)
+    again = ray_trial(tasks_only, run, earlier=[Earlier(7, first.loss, last.tokens)], patience=60.0)
     steps = [again.step() for _ in range(tasks_only.evaluations + 1)]
     assert steps.pop() == {"done": True}
-    assert [s["watched"].measurement for s in steps] == list(tasks_only(tiny()))
+    assert [only(s).measurement for s in steps] == list(tasks_only(tiny()))
 
 
 def test_an_attempt_may_yield_only_the_rest(tiny: Make) -> None:
@@ -173,7 +182,7 @@ def test_an_attempt_may_yield_only_the_rest(tiny: Make) -> None:
         raise Interrupted("enough")
 
     earlier = Earlier(FEWEST_MEASUREMENTS - 1, 1.0, FEWEST_MEASUREMENTS - 1)
-    trial = ray_trial(rest, tiny(), earlier=earlier)
+    trial = ray_trial(rest, tiny(), earlier=[earlier])
     assert not trial.step()["done"]
     assert trial.step() == {"done": True, "interrupted": True}
 
@@ -184,7 +193,7 @@ def test_a_worker_that_hangs_ends_itself(tiny: Make, tmp_path: Path) -> None:
     run = tiny(checkpoint_dir=tmp_path)
     limits = []
     for earlier in (Earlier(), Earlier(1, 1.0, 1)):
-        trial = ray_trial(hanging, run, earlier=earlier, patience=0.1)
+        trial = ray_trial(hanging, run, earlier=[earlier], patience=0.1)
         assert not trial.step()["done"]
         assert exit_status(trial.step) == 1
         place = r"\(test_trainable\.py, line \d+ in hanging\)"
@@ -216,7 +225,7 @@ def test_a_process_takes_one_trial_after_another(tiny: Make) -> None:
     trial.step()
     assert trial.reset_config({"members": [tiny(seed=2)]}) is True
     assert closed == [1]
-    measurement = trial.step()["watched"].measurement
+    measurement = only(trial.step()).measurement
     assert (measurement.tokens, measurement.loss) == (1, 2.0)
 
 
@@ -226,7 +235,7 @@ def test_a_trial_that_cannot_be_closed_harms_no_other(tiny: Make) -> None:
     trial = ray_trial(stubborn, tiny(seed=1))
     trial.step()
     assert trial.reset_config({"members": [tiny(seed=2)]}) is True
-    assert trial.step()["watched"].measurement.loss == 2.0
+    assert only(trial.step()).measurement.loss == 2.0
     trial.cleanup()
 
 
@@ -238,12 +247,47 @@ def test_cleaning_up_closes_the_trial(tiny: Make) -> None:
     assert closed == [7]
 
 
-def test_a_pack_of_two_is_refused(tiny: Make) -> None:
-    """A trial that trains one at a time holds one member."""
+def test_a_pack_of_a_trial_that_has_no_train_pack_fails(tiny: Make) -> None:
+    """In a sentence, and the worker lives on."""
+    found = ray_trial(finite, tiny(), tiny()).step()
+    assert found["done"]
+    assert found["failure"] == "the trainable has no train_pack: it trains one run at a time"
 
-    class Bound(RayTrial):
-        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-            super().setup(config, finite)
 
-    with pytest.raises(ValueError, match="too many values to unpack"):
-        Bound({"members": [tiny(), tiny()]})
+def test_a_pack_reports_a_measurement_a_member(tasks_only: TrainingRecipe, tiny: Make) -> None:
+    """Picklable, and as many steps as one of its members alone takes."""
+    trial = ray_trial(tasks_only, tiny(gamma=0.5), tiny(gamma=0.8))
+    steps = [trial.step() for _ in range(tasks_only.evaluations + 1)]
+    assert steps.pop() == {"done": True}
+    for step, *alone in zip(
+        steps, tasks_only(tiny(gamma=0.5)), tasks_only(tiny(gamma=0.8)), strict=True
+    ):
+        found = pickle.loads(pickle.dumps(step))["watched"]
+        assert [one.measurement.tokens for one in found] == [one.tokens for one in alone]
+        assert [one.measurement.loss for one in found] == pytest.approx(
+            [one.loss for one in alone], rel=1e-3
+        )
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_where_a_pack_hangs_is_said_in_a_folder_that_is_there(tiny: Make, tmp_path: Path) -> None:
+    """The first member has diverged, and the driver has removed its folder."""
+
+    class Trial:
+        def __call__(self, run: ProxyRun, /) -> Iterator[Measurement]:
+            raise NotImplementedError
+
+        def train_pack(
+            self, runs: list[ProxyRun]
+        ) -> Generator[list[Measurement | None], frozenset[int], None]:
+            yield [Measurement(1, math.inf, 0.0), Measurement(1, 1.0, 0.5)]
+            time.sleep(60)
+
+    gone, there = (tmp_path / name for name in ("gone", "there"))
+    runs = tiny(checkpoint_dir=gone), tiny(checkpoint_dir=there)
+    trial = ray_trial(Trial(), *runs, patience=0.1)
+    assert not trial.step()["done"]
+    shutil.rmtree(gone)
+    assert exit_status(trial.step) == 1
+    assert not gone.exists()
+    assert "in train_pack)" in (hanging_place(there) or "")

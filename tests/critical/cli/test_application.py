@@ -94,7 +94,7 @@ WITH = ("--budget", "20trials")
         (["search", *WITH, "--target", "no.json"], "no.json does not exist"),
         (["search", *WITH, "--mixture", "nonsense"], "mixture source 'nonsense'"),
         (["search", *WITH, "--mixture", "reasoning=lots"], "fraction 'lots' of reasoning"),
-        (["search", *WITH, "--mixture", "memory=1"], "has no reasoning"),
+        (["search", *WITH, "--mixture", "memory=1"], "has no task that reasons"),
         (["search", *WITH, "--corpus", "no.txt"], "corpus no.txt does not exist"),
         (["search", *WITH, "--config", "no.toml"], "no.toml cannot be read"),
         (["search", *WITH, "--trainable", "own.py"], "'own.py' names no function"),
@@ -233,6 +233,25 @@ def test_a_dry_run_starts_and_stores_nothing(
     assert document["budget"] == {"unit": "cpu-min", "total": 10}
     assert [arm["scale"]["width"] for arm in document["plan"]["arms"]] == [32, 64, 128]
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["own.py"]
+
+
+def test_a_dry_run_leaves_nothing_of_the_built_in_trials_corpus(run: Run, tmp_path: Path) -> None:
+    """It plans with the text that is there, and adds none to it."""
+    arguments = (*SEARCH, "6trials", "--widths", "32", "--tokens", "20000", "--dry-run", "--corpus")
+    text = tmp_path / "text.txt"
+    text.write_text("A line of text to be read.\n" * 400)
+    assert run(*arguments, text).status == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+    kept = tmp_path / "critical-work" / "corpora" / "corpus-0.bin"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"kept")
+    assert run(*arguments, text).status == 0
+    assert [path.read_bytes() for path in kept.parent.iterdir()] == [b"kept"]
+
+
+def test_an_empty_mixture_is_refused(run: Run) -> None:
+    """It is not taken for the default."""
+    refused(run("search", "--mixture", "", *WITH), "mixture '' names no source: write reasoning=")
 
 
 RISING = "for n in range(1, 31):\n    yield Measurement({tokens}, 3.0 / n, {reasoning})"

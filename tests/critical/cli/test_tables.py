@@ -40,7 +40,7 @@ def test_a_plan_shows_its_scales_and_its_notes(finished: Search, shown: Any) -> 
     plan = replace(finished.plan, notes=("one seed only",), workers=2, ladder=())
     text = shown(*plan_view(plan, "s", Budget(60, "trials")))
     assert "Plan of s, 60trials" in text
-    assert "2,000,000" in text
+    assert "1,600,000" in text
     assert " ? " in text
     assert "learning rates the trial's own; seeds 0, 1; 2 confirmation pairs" in text
     assert "2 at once on cpu" in text

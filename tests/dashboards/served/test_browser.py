@@ -86,6 +86,23 @@ def test_the_report_opens_offline(
     page.close()
 
 
+def test_what_is_cut_off_fades_until_it_is_scrolled_to(
+    chromium: BrowserContext, data: Callable[..., ReportData], tmp_path: Path
+) -> None:
+    """Panels beyond the right edge are hinted at, and nothing is once the last one is seen."""
+    file = tmp_path / "report.html"
+    file.write_text(render(data()), encoding="utf-8")
+    page = Watched(chromium, 420).open(file.as_uri())
+    box = page.locator(".scroll:has(#figure-curves)")
+    fades = "e => getComputedStyle(e).maskImage !== 'none'"
+    assert box.evaluate(fades)
+    assert not page.locator(".scroll:has(#figure-gamma-star)").evaluate(fades)
+    box.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
+    page.wait_for_selector(".scroll:not(.more):has(#figure-curves)", timeout=5_000)
+    assert not box.evaluate(fades)
+    page.close()
+
+
 def test_a_hostile_name_runs_nothing(
     chromium: BrowserContext, data: Callable[..., ReportData], tmp_path: Path
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import combinations_with_replacement, product
 
 import torch
 from hypothesis import given, settings
@@ -31,18 +31,35 @@ def read(items: Items) -> set[Question]:
     return found
 
 
+def sums(questions: set[Question]) -> set[tuple[int, int]]:
+    """Return the key and the sum of the shifts of every question."""
+    return {(key, PLUS[first] + PLUS[second]) for key, first, second in questions}
+
+
 @settings(max_examples=30, deadline=None)
 @given(SEEDS)
 def test_held_out_keys_are_never_trained_with_their_pair(seed: int) -> None:
-    """Each pair's are of one residue class, which the seed moves by one."""
+    """Those of a pair, in either order, are of one residue class, which the seed moves by one."""
     source = Keys(seed)
     trained = read(source.training(2000, generator("training", seed)))
     (held_out,) = source.held_out(generator("held out", seed))
     asked = read(held_out.items)
     assert not trained & asked
-    for number, pair in enumerate(product(PLUS, PLUS)):
-        residues = {key % PERIOD for key, *rest in asked if tuple(rest) == pair}
+    for number, pair in enumerate(combinations_with_replacement(PLUS, 2)):
+        residues = {key % PERIOD for key, *rest in asked if tuple(sorted(rest)) == pair}
         assert residues <= {(number + seed) % PERIOD}
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS)
+def test_no_trained_item_gives_a_held_out_answer_away(seed: int) -> None:
+    """No pair that adds up to the same is trained with the key, the swapped one least of all."""
+    source = Keys(seed)
+    trained = read(source.training(20_000, generator("training", seed)))
+    (held_out,) = source.held_out(generator("held out", seed))
+    asked = read(held_out.items)
+    assert not trained & {(key, second, first) for key, first, second in asked}
+    assert not sums(trained) & sums(asked)
 
 
 def test_all_pairs_and_keys_are_trained() -> None:
