@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-BUDGET ?= 10cpu-min
+BUDGET ?= 14cpu-min
 TARGET ?= examples/llama-small.json
 STUDY ?= demo
 STORAGE ?= sqlite:///critical.db
