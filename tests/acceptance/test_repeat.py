@@ -57,5 +57,5 @@ def test_a_search_is_run_again_from_the_store(cli: Cli, tmp_path: Path, analytic
     assert summary == f"{7 - len(dimmed)} of 7 trials are the same to the bit as those of 'demo'"
     for number, sentence in zip(dimmed, sentences, strict=True):
         assert sentence.startswith(
-            f"trial {number} differs from trial {number} of 'demo' from token 1280 on: R 0."
+            f"trial {number} differs from trial {number} of 'demo' from token 1600 on: R 0."
         )
