@@ -12,12 +12,11 @@ import argparse
 import shutil
 from pathlib import Path
 
-import numpy as np
 import plotly.graph_objects as go
 from playwright.sync_api import sync_playwright
 from plotly.subplots import make_subplots
 from table_file import read
-from table_surfaces import REFERENCE, Balance, Surfaces, balance, surfaces
+from table_surfaces import Balance, Surfaces, balance, best_places, surfaces
 
 from critical.dashboards.figures import style
 from critical.rules import share
@@ -67,9 +66,7 @@ def figure(found: list[Surfaces]) -> go.Figure:
 
 
 def _draw_points(drawn: go.Figure, found: Surfaces, column: int) -> None:
-    loss = found.log_loss.mean(axis=2)
-    best = np.argmin(np.where(np.isnan(loss), np.inf, loss), axis=1)
-    reference = best[int(np.argmin(np.abs(found.gammas - REFERENCE)))]
+    best, reference = best_places(found, range(len(found.seeds)))
     for place, gamma in enumerate(found.gammas):
         reasoning = found.reasoning[place, best[place]]
         efficiency = 2 ** found.efficiency[place, best[place], :, reference]

@@ -137,11 +137,16 @@ def surfaces(table: pa.Table, width: int, part: float = 1.0) -> Surfaces:
     return _whole(found)
 
 
+def best_places(found: Surfaces, seeds: Sequence[int]) -> tuple[NDArray[np.int64], int]:
+    """Return the place of the rate with the least mean log loss at each γ, and the reference's."""
+    loss = found.log_loss[:, :, list(seeds)].mean(axis=2)
+    best: NDArray[np.int64] = np.argmin(np.where(np.isnan(loss), np.inf, loss), axis=1)
+    return best, int(best[np.argmin(np.abs(found.gammas - REFERENCE))])
+
+
 def balance(found: Surfaces, seeds: Sequence[int]) -> Balance:
     """Balance the means over some seeds, given by their places; one may be taken several times."""
-    loss = found.log_loss[:, :, list(seeds)].mean(axis=2)
-    best = np.argmin(np.where(np.isnan(loss), np.inf, loss), axis=1)
-    reference = best[int(np.argmin(np.abs(found.gammas - REFERENCE)))]
+    best, reference = best_places(found, seeds)
     places = np.arange(found.gammas.size)
     reasoning = found.reasoning[places, best][:, list(seeds)].mean(axis=1)
     log_rho = found.efficiency[places, best][:, list(seeds), reference].mean(axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from critical.search import Assignment, Search
@@ -81,11 +81,8 @@ class PackAttempt:
         Raises:
             RunError: One trial after another has failed; all are settled.
         """
-        share = self._share(waited)
-        while self._going:
-            member, last = self._next(), not self._going
-            number = member.assignment.number
-            self._search.fail(number, member.measured() + share, reason, kind, counts=last)
+        for number, seconds, last in self._ending(waited):
+            self._search.fail(number, seconds, reason, kind, counts=last)
 
     def retry(self, waited: float, reason: str) -> None:
         """Settle a pack that was lost with its worker; each member goes on, alone.
@@ -97,11 +94,8 @@ class PackAttempt:
         Raises:
             RunError: One trial after another has failed; all are settled.
         """
-        share = self._share(waited)
-        while self._going:
-            member, last = self._next(), not self._going
-            number = member.assignment.number
-            self._search.retry(number, member.measured() + share, reason, counts=last)
+        for number, seconds, last in self._ending(waited):
+            self._search.retry(number, seconds, reason, counts=last)
 
     def interrupt(self, waited: float, reason: str) -> None:
         """Settle a pack that was told to stop; its members go on with the next driver.
@@ -110,10 +104,8 @@ class PackAttempt:
             waited: Device-seconds since the last measurement.
             reason: Why it stopped.
         """
-        share = self._share(waited)
-        while self._going:
-            member = self._next()
-            self._search.interrupt(member.assignment.number, member.measured() + share, reason)
+        for number, seconds, _ in self._ending(waited):
+            self._search.interrupt(number, seconds, reason)
 
     def drop(self, number: int, reason: str) -> bool:
         """Tell a trial to end before its time and leave its neighbours; it is settled when it has.
@@ -136,8 +128,15 @@ class PackAttempt:
         """Take a member out before it is settled, so that no error settles it twice."""
         return self._going.pop(next(iter(self._going)))
 
-    def _share(self, waited: float) -> float:
-        return waited / max(1, len(self._going))
+    def _ending(self, waited: float) -> Iterator[tuple[int, float, bool]]:
+        """Take out what is going, one by one: number, device-seconds, and whether it is the last.
+
+        What has passed since the last measurement is divided among them.
+        """
+        share = waited / max(1, len(self._going))
+        while self._going:
+            member = self._next()
+            yield member.assignment.number, member.measured() + share, not self._going
 
     def _finish(self, member: _Member) -> None:
         number, seconds = member.assignment.number, member.measured()

@@ -87,7 +87,7 @@ class Pack:
         seeds = dict.fromkeys(run.seed for run in runs)
         self._data = {seed: SeedData(recipe, seed, self._device) for seed in seeds}
         per_step = self._data[runs[0].seed].tokens_per_step
-        self.steps = max(recipe.evaluations, round(runs[0].scale.tokens / per_step))
+        self.steps = recipe.steps(runs[0], per_step)
         self.looks = evaluation_steps(self.steps, recipe.evaluations)
         self._look_numbers = {step: number for number, step in enumerate(sorted(self.looks))}
         self._developing = (

@@ -62,10 +62,14 @@ class ProxyRun:
 
         Cheap enough to ask after every step. Once it is true, it stays so until the trial ends.
         """
+        return self.has_sign(STOP_FILE)
+
+    def has_sign(self, name: str) -> bool:
+        """Whether a file of that name lies in the trial's folder, put there by the driver."""
         if self.checkpoint_dir is None:
             return False
         try:
-            return (self.checkpoint_dir / STOP_FILE).exists()
+            return (self.checkpoint_dir / name).exists()
         except OSError:  # a folder that may not be searched asks for nothing
             return False
 

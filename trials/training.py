@@ -104,6 +104,10 @@ class TrainingRecipe:
             longest=longest(in_use(self.mixture)),
         )
 
+    def steps(self, run: ProxyRun, tokens_per_step: int) -> int:
+        """Return the horizon of a run in whole steps, one an evaluation at the least."""
+        return max(self.evaluations, round(run.scale.tokens / tokens_per_step))
+
     def __call__(self, run: ProxyRun, /) -> Iterator[Measurement]:
         """Train one run; the ``Trainable`` of the built-in trial."""
         return train(self, run)
@@ -219,8 +223,7 @@ class ProxyTraining:
         self._optimizer = with_state(_optimizer(recipe, self._model, self._rate))
         self._average = WeightAverage(self._model)
         # 4. The horizon: whole steps, and the steps after which to look.
-        whole = round(run.scale.tokens / self._mixture.tokens_per_step)
-        self.steps = max(recipe.evaluations, whole)
+        self.steps = recipe.steps(run, self._mixture.tokens_per_step)
         self.looks = evaluation_steps(self.steps, recipe.evaluations)
         self._recorder = Recorder(self._model, self.looks, recipe.development, self._validation)
 
@@ -263,7 +266,7 @@ class ProxyTraining:
     def restore(self, state: Mapping[str, Tensor]) -> bool:
         """Go on from a state before any step is taken; False where it is not of this shape."""
         # A run may have been interrupted before its first measurement, which tells of the start.
-        self._recorder.begin(self._first_loss(self._batch(1)))
+        self._recorder.begin(self.first_loss())
         return restore_training(state, self._model, self._optimizer, self._average)
 
     def _batch(self, step: int) -> list[Group]:

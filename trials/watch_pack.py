@@ -90,7 +90,7 @@ def is_news(row: Sequence[Watched | None], earlier: Sequence[Earlier]) -> bool:
 def _alone(measurements: Iterator[Watched], run: ProxyRun) -> Iterator[list[Watched | None]]:
     for watched in measurements:
         yield [watched]
-        if _dropped(run):
+        if run.has_sign(DROP_FILE):
             return
 
 
@@ -161,7 +161,7 @@ def _together(trainable: Trainable, members: Sequence[_Member]) -> Iterator[list
         leaving = frozenset(
             number
             for number, one in enumerate(watched)
-            if one is not None and (one.diverged or _dropped(members[number].run))
+            if one is not None and (one.diverged or members[number].run.has_sign(DROP_FILE))
         )
         going -= leaving
         stopping = any(members[number].run.stop_requested() for number in going)
@@ -208,13 +208,3 @@ def _check_row(row: object, members: int) -> None:
             f"train_pack yielded {found} for {members} runs: yield a list with a Measurement or "
             "None for each"
         )
-
-
-def _dropped(run: ProxyRun) -> bool:
-    """Whether a run shall end here and its neighbours go on."""
-    if run.checkpoint_dir is None:
-        return False
-    try:
-        return (run.checkpoint_dir / DROP_FILE).exists()
-    except OSError:  # a folder that may not be searched asks for nothing
-        return False

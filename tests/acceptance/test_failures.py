@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
-TROUBLE = """
-import os, time
+ONCE = """
+import os, signal, time
 from pathlib import Path
 from runpy import run_path
 
@@ -31,6 +31,11 @@ def first(what):
         return False
     return True
 
+"""
+"""How a module begins whose trial has each of its troubles once."""
+TROUBLE = (
+    ONCE
+    + """\
 def train(run):
     for number, one in enumerate(whole(run)):
         yield one
@@ -47,6 +52,7 @@ def train(run):
             if first("stop"):
                 os.kill(os.getpid(), 19)
 """
+)
 
 
 def reasons(cli: Cli, folder: Path) -> list[str]:
@@ -78,22 +84,9 @@ def test_trouble_in_workers_is_survived_and_told(
     check_nothing_lost(f"sqlite:///{tmp_path}/critical.db", "default", completed=16)
 
 
-PACK = """
-import os, signal, time
-from pathlib import Path
-from runpy import run_path
-
-whole = run_path({path!r})["train"]
-here = Path(__file__).parent
-
-def first(what):
-    '''Whether nobody has had this trouble before.'''
-    try:
-        (here / what).mkdir()
-    except FileExistsError:
-        return False
-    return True
-
+PACK = (
+    ONCE
+    + """\
 def train(run):
     yield from whole(run)
 
@@ -111,6 +104,7 @@ def train_pack(runs):
 
 train.train_pack = train_pack
 """
+)
 
 
 @pytest.mark.ray
