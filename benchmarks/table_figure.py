@@ -60,8 +60,19 @@ def figure(found: list[Surfaces]) -> go.Figure:
         drawn.update_xaxes(title_text="γ", row=len(ROWS), col=column)
     for row, title in enumerate(ROWS, start=1):
         drawn.update_yaxes(title_text=title, row=row, col=1)
-    drawn.update_yaxes(type="log", dtick=0.30103, range=[-1.3, 0.4], row=2)
-    drawn.update_layout(template="plotly_white", showlegend=False, font_size=13, **_SIZE)
+    drawn.update_yaxes(
+        type="log", range=[-1.3, 0.4], row=2, tickvals=[0.0625, 0.125, 0.25, 0.5, 1, 2],
+        ticktext=["1/16", "1/8", "1/4", "1/2", "1", "2"],
+    )  # fmt: skip
+    drawn.update_yaxes(range=[0, 1.02], row=3)
+    drawn.update_yaxes(rangemode="tozero", row=1)
+    drawn.update_layout(
+        template="plotly_white",
+        showlegend=False,
+        font_size=13,
+        margin={"l": 70, "r": 16, "t": 32, "b": 48},
+        **_SIZE,
+    )
     return drawn
 
 
