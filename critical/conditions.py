@@ -81,7 +81,9 @@ def relaxed_needs(model: Target | None, *, gated: bool) -> str | None:
     """
     from critical.trials.settings import RELAXED_EPS
 
-    start = f"relaxed is norm ε {RELAXED_EPS:g}" + (" and gated attention" if gated else "")
+    start = f"relaxed settings are norm ε {RELAXED_EPS:g}" + (
+        " and gated attention" if gated else ""
+    )
     if model is None:
         both, these = ("both", "these") if gated else ("it", "this")
         return f"{start}: train with {both}, for γ* holds under {these} alone"

@@ -21,12 +21,13 @@ class _AmbiguousError(ValueError):
     """A document that JSON readers disagree about."""
 
 
-def read_text(path: Path, error: type[CriticalError]) -> str:
+def read_text(path: Path, error: type[CriticalError], what: str = "a config.json") -> str:
     """Read a text file with its line ends as they are.
 
     Args:
         path: The file that the user named.
         error: What to raise.
+        what: What it should be, with its article.
 
     Raises:
         CriticalError: Of the class ``error``, where the file is missing, a folder, not a regular
@@ -36,21 +37,21 @@ def read_text(path: Path, error: type[CriticalError]) -> str:
         if path.is_dir():
             raise error(f"{path} is a folder: write the file in it, as {path / 'config.json'}")
         if not path.exists():
-            raise error(f"{path} does not exist: write the path of a config.json")
+            raise error(f"{path} does not exist: write the path of {what}")
         if not path.is_file():
-            raise error(f"{path} is not a regular file: write the path of a config.json")
+            raise error(f"{path} is not a regular file: write the path of {what}")
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
     except (OSError, ValueError) as reason:
         why = getattr(reason, "strerror", None) or str(reason)
         raise error(f"{str(path)[:200]!r} cannot be read: {why}") from reason
     if len(content) > LARGEST_BYTES:
-        raise error(f"{path} is over 10 MiB: write the path of a config.json, not of weights")
+        raise error(f"{path} is over 10 MiB: write the path of {what}, not of weights")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as reason:
         raise error(
-            f"{path} is not UTF-8 text (byte {reason.start}): write the path of a config.json"
+            f"{path} is not UTF-8 text (byte {reason.start}): write the path of {what}"
         ) from reason
 
 

@@ -2,26 +2,64 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from critical.config_file import kind_of
-from critical.errors import TargetError
+from critical.errors import CriticalError, TargetError
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 class Keys:
-    """The keys of one object in one file; every error names the key and the file."""
+    """The keys of one object in one file; every error names the key and the file.
 
-    def __init__(self, values: Mapping[str, Any], name: str, section: str | None) -> None:
+    Args:
+        values: The object.
+        name: The file's name.
+        section: Where in the file the object stands, as ``model.init_config``; None for the file.
+        error: What is raised.
+        hint: What to do about a key that is missing.
+        lenient: Whether a text that is a number is read as one: ``1e-5`` is a text in YAML 1.1,
+            and several frameworks convert it.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        name: str,
+        section: str | None,
+        *,
+        error: type[CriticalError] = TargetError,
+        hint: str = "as transformers' save_pretrained does",
+        lenient: bool = False,
+    ) -> None:
         self.values = values
+        self._name, self._section = name, section
         self._where = f"{name}, {section}" if section else name
+        self._error, self._hint, self._lenient = error, hint, lenient
 
-    def error(self, sentence: str) -> TargetError:
+    def error(self, sentence: str) -> CriticalError:
         """Return the error that says ``sentence`` of this object."""
-        return TargetError(f"{self._where}: {sentence}")
+        return self._error(f"{self._where}: {sentence}")
+
+    def inner(self, name: str) -> Keys:
+        """Return the keys of an object within this one; of an empty one where it is not given."""
+        found = self.values.get(name)
+        if found is not None and not isinstance(found, Mapping):
+            raise self.error(f"{name} is {_shown(found)}: write an object")
+        section = f"{self._section}.{name}" if self._section else name
+        return Keys(
+            found or {},
+            self._name,
+            section,
+            error=self._error,
+            hint=self._hint,
+            lenient=self._lenient,
+        )
 
     def lacks(self, names: Sequence[str]) -> bool:
         """Return whether none of the names is given, null included."""
@@ -49,20 +87,30 @@ class Keys:
     def number(self, names: Sequence[str], default: float) -> float:
         """Read a number, or its default where none of the names is given."""
         value = self._value(names, default)
+        if self._lenient and isinstance(value, str) and _NUMBER.fullmatch(value):
+            value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(f"{self._given(names)} is {_shown(value)}: write a number, as 0.02")
         try:
-            return float(value)
+            number = float(value)
         except OverflowError:
-            raise self.error(
-                f"{self._given(names)} is too large: write a number, as 0.02"
-            ) from None
+            number = math.inf
+        if not math.isfinite(number):
+            raise self.error(f"{self._given(names)} is not finite: write a number, as 0.02")
+        return number
 
     def positive(self, names: Sequence[str], default: float) -> float:
         """Read a number above 0."""
         value = self.number(names, default)
         if value <= 0:
             raise self.error(f"{self._given(names)} is {value}: write a number above 0, as 1e-05")
+        return value
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """Read a text; without a default it is required."""
+        value = self._value((name,), default)
+        if not isinstance(value, str):
+            raise self.error(f"{name} is {_shown(value)}: write a text")
         return value
 
     def boolean(self, name: str, default: bool) -> bool:
@@ -77,7 +125,7 @@ class Keys:
         if not given and default is None:
             null = next((name for name in names if name in self.values), None)
             state = f"{null} is null" if null else f"{names[0]} is missing"
-            raise self.error(f"{state}: write it, as transformers' save_pretrained does")
+            raise self.error(f"{state}: write it, {self._hint}")
         values = list(given.values())
         if any(value != values[0] for value in values[1:]):
             both = " and ".join(f"{name} {_shown(value)}" for name, value in given.items())

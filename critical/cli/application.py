@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from critical.cli import commands_search, commands_study
+from critical.cli import commands_files, commands_search, commands_study
 from critical.cli.output import say
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 commands_search.register(app)
 commands_study.register(app)
+commands_files.register(app)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ Json = Annotated[bool, Option("--json", help="Print one JSON document.")]
 Settings = Annotated[
     str | None, Option(help="By which of the settings that were searched; by default target.")
 ]
+_FRAMEWORKS = "Framework, as hf or megatron; a name that is not known lists them all."
 Study = Annotated[str, Argument(help="Name of a study; critical studies lists them.")]
 
 
@@ -70,21 +71,24 @@ def recommend(
 
 
 def export(
-    study: Study,
-    to: Annotated[str, Option(help="Framework: hf.")],
+    to: Annotated[str, Option(help=_FRAMEWORKS)],
     config: Annotated[Path, Option(help="The training configuration to edit.")],
+    study: Annotated[
+        str | None, Argument(help="Name of a study; none is needed with --gamma.")
+    ] = None,
     output: Annotated[Path | None, Option(help="Write the edited file here.")] = None,
     in_place: Annotated[bool, Option("--in-place", help="Replace the file, atomically.")] = False,
     diff: Annotated[bool, Option("--diff", help="Print what would change.")] = False,
-    gamma: Annotated[
-        float | None, Option(help="Write this γ instead of the recommended one.")
+    bundle: Annotated[
+        Path | None, Option(help="Folder for the edited file, a hook and report.json.")
     ] = None,
+    gamma: Annotated[float | None, Option(help="Write this γ; it needs no study.")] = None,
     settings: Settings = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Write the recommendation into a training configuration; every other key stays."""
-    from critical.cli.exporting import export_study
+    """Write the recommendation, or --gamma, into a training configuration; all else stays."""
+    from critical.cli.exporting import export_gamma
 
     if sum((output is not None, in_place, diff)) > 1:
         raise typer.BadParameter(
@@ -92,8 +96,14 @@ def export(
         )
     if gamma is not None and settings is not None:
         raise typer.BadParameter("--gamma and --settings exclude each other: write one of them")
-    result = export_study(study, to, config, gamma, settings, storage)
-    result.deliver(Output(as_json=as_json), output_file=output, in_place=in_place, diff=diff)
+    result = export_gamma(study, to, config, gamma, settings, storage)
+    result.deliver(
+        Output(as_json=as_json),
+        output_file=output,
+        in_place=in_place,
+        diff=diff,
+        bundle=bundle,
+    )
 
 
 def report(

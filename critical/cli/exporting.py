@@ -1,18 +1,46 @@
-"""What ``critical export`` does: γ of a study into a configuration, and where the result goes."""
+"""What ``critical export`` does: γ into a configuration, and where the result goes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from critical.cli.output import Output, say
 from critical.cli.studying import existing_store
 from critical.errors import ExportError
-from critical.export import ExportReport, export, framework
+from critical.export import Edited, export
+from critical.export.bundle import write_bundle
 from critical.export.files import unified_diff, write_atomically
+from critical.frameworks import Reading, framework
+from critical.frameworks.opening import open_source
 from critical.storage.agreement import SETTINGS_DISAGREE
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an exported γ comes from.
+
+    Attributes:
+        gamma: The exponent.
+        study: The study that recommends it; None where the user wrote it.
+        recommended: What the study says of γ*: its interval and plateau; None with ``study``.
+        conditions: Sentences on what it rests on.
+    """
+
+    gamma: float
+    study: str | None = None
+    recommended: Mapping[str, Any] | None = None
+    conditions: tuple[str, ...] = field(default=())
+
+    def to_document(self) -> dict[str, Any]:
+        """Return what report.json and ``--json`` say of it."""
+        return {
+            "study": self.study,
+            "recommended": None if self.recommended is None else dict(self.recommended),
+            "conditions": list(self.conditions),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,52 +49,89 @@ class Exported:
 
     config: Path
     before: str
-    after: str
-    report: ExportReport
-    study: str
-    conditions: tuple[str, ...]
+    edited: Edited
+    origin: Origin
 
     def deliver(
-        self, output: Output, *, output_file: Path | None, in_place: bool, diff: bool
+        self,
+        output: Output,
+        *,
+        output_file: Path | None,
+        in_place: bool,
+        diff: bool,
+        bundle: Path | None = None,
     ) -> None:
         """Write or print the edited file; what it expresses and what not goes beside it."""
         place = self.config if in_place else output_file
         if place is not None:
-            write_atomically(place, self.after)
+            write_atomically(place, self.edited.text)
+        written = [] if place is None else [place]
+        if bundle is not None:
+            of_study = self.origin.to_document()
+            written += write_bundle(bundle, self.config.name, self.edited, of_study)
         if output.as_json:
-            document = self.report.to_document()
-            document.update(study=self.study, conditions=list(self.conditions))
-            document.update(file=None if place is None else str(place), edited=self.after)
-            output.document(document)
+            output.document(self._document(place, written))
             return
         if diff:
-            print(unified_diff(self.before, self.after, self.config.name), end="")
-        elif place is None:
-            print(self.after, end="")
-        else:
-            say(f"wrote {place}")
-        for sentence in (self._headline(), *self.report.could_not_express, *self.conditions):
+            print(unified_diff(self.before, self.edited.text, self.config.name), end="")
+        elif not written:
+            print(self._shown(), end="")
+        for each in written:
+            say(f"wrote {each}")
+        for sentence in self._sentences(bundle):
             say(sentence)
 
+    def _shown(self) -> str:
+        """Return what goes to standard output: the edited file, or the hook where it is all."""
+        hook = self.edited.hook
+        if self.edited.report.key is None and hook is not None:
+            return hook.text
+        return self.edited.text
+
+    def _sentences(self, bundle: Path | None) -> list[str]:
+        report, hook = self.edited.report, self.edited.hook
+        sentences = [self._headline(), *report.could_not_express]
+        if hook is not None and (bundle is not None or report.key is None):
+            sentences.append(f"{hook.file_name} makes it exact: {hook.usage}")
+        elif hook is not None:
+            sentences.append(f"--bundle FOLDER writes {hook.file_name} too, which makes it exact")
+        return [*sentences, *self.origin.conditions]
+
     def _headline(self) -> str:
-        report = self.report
-        return f"γ {report.gamma:.4g} is std {report.std:.6g} at width {report.width}: " + (
-            report.summary()
+        report = self.edited.report
+        if report.key is None:
+            return f"γ {report.gamma:.4g} at width {report.width}: no key of {report.framework}"
+        return (
+            f"γ {report.gamma:.4g} is {report.key} {report.std:.6g} at width {report.width}: "
+            f"{report.summary()}"
         )
 
+    def _document(self, place: Path | None, written: list[Path]) -> dict[str, Any]:
+        hook = self.edited.hook
+        return {
+            **self.edited.report.to_document(),
+            **self.origin.to_document(),
+            "file": None if place is None else str(place),
+            "written": [str(each) for each in written],
+            "edited": self.edited.text,
+            "hook": None
+            if hook is None
+            else {"file_name": hook.file_name, "usage": hook.usage, "text": hook.text},
+        }
 
-def export_study(
-    study: str,
+
+def export_gamma(
+    study: str | None,
     to: str,
     config: Path,
     gamma: float | None,
     settings: str | None,
     storage: str | None,
 ) -> Exported:
-    """Write a study's γ*, at the width of the configuration, into that configuration.
+    """Write γ, a study's γ* at the width of the configuration, into that configuration.
 
     Args:
-        study: Its name.
+        study: Its name; None where γ is given.
         to: The framework.
         config: The training configuration.
         gamma: The γ to write in place of γ*, or None.
@@ -76,21 +141,35 @@ def export_study(
     Raises:
         CriticalError: The framework, the study or the configuration cannot be used.
     """
-    from critical.config_file import read_text
+    chosen = framework(to)
+    source = open_source(config, chosen)
+    if gamma is not None:
+        origin = Origin(gamma, study)
+    else:
+        origin = recommended_gamma(study, chosen.read(source), settings, storage)
+    return Exported(config, source.document.text, export(to, source, origin.gamma), origin)
+
+
+def recommended_gamma(
+    study: str | None, reading: Reading, settings: str | None, storage: str | None
+) -> Origin:
+    """Return a study's γ* at the width of a configuration.
+
+    Raises:
+        CriticalError: No study is named, it cannot be used, or its γ* is not to be written without
+            a further word.
+    """
     from critical.recommend import recommend
 
-    chosen = framework(to)
-    text = read_text(config, ExportError)
-    target = chosen.read(text, config.name)
-    conditions: tuple[str, ...] = ()
-    if gamma is None:
-        with existing_store(storage) as store:
-            document = recommend(store, store.study(study), target, settings)
-        _check_recommended(document, study)
-        gamma = float(document["gamma"]["median"])
-        conditions = tuple(document["conditions"])
-    after, report = export(to, text, config.name, gamma)
-    return Exported(config, text, after, report, study, conditions)
+    if study is None:
+        raise ExportError("there is no γ to write: name a STUDY, or write --gamma, as 0.7")
+    with existing_store(storage) as store:
+        at = reading.width if reading.target is None else reading.target
+        document = recommend(store, store.study(study), at, settings)
+    _check_recommended(document, study)
+    gamma = document["gamma"]
+    conditions = tuple(document["conditions"])
+    return Origin(float(gamma["median"]), study, gamma, conditions)
 
 
 def _check_recommended(document: Mapping[str, Any], study: str) -> None:

@@ -2,53 +2,60 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import Final
+from dataclasses import dataclass, replace
 
 from critical.errors import ExportError
-from critical.export.hf import HuggingFace
-from critical.export.report import ExportReport, Framework, MatrixReport
+from critical.export.report import ExportReport, MatrixReport, reported
+from critical.frameworks import Framework, Hook, Reading, Source, framework
 
-__all__ = ["FRAMEWORKS", "ExportReport", "Framework", "MatrixReport", "export", "framework"]
+__all__ = ["Edited", "ExportReport", "MatrixReport", "export"]
 
 _LARGEST_GAMMA = 4.0
 
-_ALL: tuple[Framework, ...] = (HuggingFace(),)
-FRAMEWORKS: Final = MappingProxyType({each.name: each for each in _ALL})
-"""Every framework that can be exported to, by name."""
 
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A configuration with γ in it.
 
-def framework(name: str) -> Framework:
-    """Return the framework of that name.
-
-    Raises:
-        ExportError: No framework has it; the message lists those that there are.
+    Attributes:
+        text: The edited file; as it was where the framework has no key for an initialization.
+        report: What it yields for every matrix, read back from that text.
+        hook: The module that makes it exact; None where the edit is exact, or nothing can.
     """
-    try:
-        return FRAMEWORKS[name]
-    except KeyError:
-        known = ", ".join(sorted(FRAMEWORKS))
-        raise ExportError(f"framework {name!r} is not known: write one of {known}") from None
+
+    text: str
+    report: ExportReport
+    hook: Hook | None
 
 
-def export(to: str, text: str, file_name: str, gamma: float) -> tuple[str, ExportReport]:
-    """Write γ into a training configuration.
+def export(to: str, source: Source, gamma: float) -> Edited:
+    """Write γ into a training configuration, and read back what that yields.
 
     Args:
         to: The framework's name, as in ``hf``.
-        text: The configuration, its line ends as they are in the file.
-        file_name: Its name, for messages.
+        source: The configuration.
         gamma: The exponent, in (0, 4].
 
-    Returns:
-        The edited text, and what it yields for every matrix.
-
     Raises:
-        ExportError: The framework is not known, γ is out of range, or the file cannot take it.
-        TargetError: The file does not describe a model that can be read.
+        CriticalError: The framework is not known, γ is out of range, or the file cannot be read,
+            or cannot take γ.
     """
     chosen = framework(to)
     if not 0 < gamma <= _LARGEST_GAMMA:
         raise ExportError(f"γ {gamma} is not in (0, {_LARGEST_GAMMA:g}]: write one, as 0.7")
-    edited = chosen.edit(text, file_name, gamma)
-    return edited, chosen.report(edited, file_name, gamma)
+    before = chosen.read(source)
+    changes = chosen.changes(source, before, gamma)
+    text = source.document.edited(changes.values) if changes.values else source.document.text
+    after = read_back(chosen, source, text)
+    hook = chosen.hook(after, gamma)
+    report = reported(after, before, gamma, changes.notes, hook)
+    return Edited(text, report, None if report.exact else hook)
+
+
+def read_back(chosen: Framework, source: Source, text: str) -> Reading:
+    """Read an edited text as the framework will.
+
+    Raises:
+        CriticalError: It cannot be read.
+    """
+    return chosen.read(replace(source, document=source.document.with_text(text)))

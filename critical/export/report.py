@@ -1,21 +1,24 @@
-"""What an export says of itself, and what every framework offers.
+"""What an export says of itself: for every matrix the std wanted and the std that it gets.
 
 Quantities:
     wanted   fan_in^−γ, the recommended std
+    before   the std that the configuration drew with; None where it differed between the blocks
     yielded  the std that the edited configuration draws with
     ratio    yielded / wanted
+    hooked   the std with the hook in place
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from importlib.metadata import version
+from typing import Any
 
-from critical.layout import Kind, Matrix
-from critical.target import Target
+from critical.frameworks.framework import Hook
+from critical.frameworks.reading import Reading
+from critical.layout import Kind, pattern
 
 EXACT_WITHIN = 1e-3
 """Relative difference of std under which a matrix counts as exact."""
@@ -31,7 +34,9 @@ class MatrixReport:
     fan_in: int
     kind: Kind
     wanted: float
+    before: float | None
     yielded: float
+    hooked: float | None
 
     @property
     def ratio(self) -> float:
@@ -52,17 +57,26 @@ class ExportReport:
         framework: Its name, as in ``hf``.
         gamma: The exponent that was exported.
         width: The model's width.
-        std: The number written, width^−γ.
+        key: What was set; None where the framework has no key for it.
+        std: The number that stands there now; None with ``key``.
         matrices: In the model's order.
         could_not_express: Sentences on what the framework's keys cannot say.
+        hook_usage: How the hook is used; None where there is none.
     """
 
     framework: str
     gamma: float
     width: int
-    std: float
+    key: str | None
+    std: float | None
     matrices: tuple[MatrixReport, ...]
     could_not_express: tuple[str, ...] = ()
+    hook_usage: str | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Return whether every matrix gets the std that it should."""
+        return all(each.exact for each in self.matrices)
 
     @property
     def worst_ratio(self) -> float:
@@ -93,59 +107,59 @@ class ExportReport:
         document.update(
             matrices=list(document["matrices"]),
             could_not_express=list(self.could_not_express),
+            exact=self.exact,
             worst_ratio=self.worst_ratio,
             summary=self.summary(),
+            critical_version=version("critical"),
         )
         return document
 
 
-class Framework(Protocol):
-    """One training framework: how its configuration takes an initialization."""
+def reported(
+    after: Reading, before: Reading, gamma: float, notes: tuple[str, ...], hook: Hook | None
+) -> ExportReport:
+    """Compare what each matrix is drawn with, now and before, with fan_in^−γ.
 
-    @property
-    def name(self) -> str:
-        """Return what the user types after ``--to``."""
-        ...
-
-    def read(self, text: str, file_name: str) -> Target:
-        """Return the model that a configuration describes, with the std that it has now.
-
-        Raises:
-            CriticalError: The configuration cannot be read.
-        """
-        ...
-
-    def edit(self, text: str, file_name: str, gamma: float) -> str:
-        """Return the configuration with γ written into it and all else as it was.
-
-        Raises:
-            CriticalError: The configuration cannot be read, or cannot take γ.
-        """
-        ...
-
-    def report(self, text: str, file_name: str, gamma: float) -> ExportReport:
-        """Return what an edited configuration yields against γ, and what it could not express.
-
-        Raises:
-            CriticalError: The configuration cannot be read, or its matrices are not known.
-        """
-        ...
-
-
-def reported(matrices: Sequence[Matrix], gamma: float) -> tuple[MatrixReport, ...]:
-    """Compare what each matrix is drawn with, as configured, with fan_in^−γ."""
-    return tuple(
+    Args:
+        after: The edited configuration, read back.
+        before: The configuration as it was.
+        gamma: The exponent.
+        notes: What the framework's module says of the edit.
+        hook: What makes it exact, or None.
+    """
+    stds: defaultdict[str, set[float]] = defaultdict(set)
+    for each in before.matrices:
+        stds[pattern(each.name)].add(each.configured_std)
+    leaves = frozenset() if hook is None else frozenset(hook.leaves)
+    found = tuple(
         MatrixReport(
-            each.name,
-            each.count,
-            each.shape,
-            each.fan_in,
-            each.kind,
-            each.wanted_std(gamma),
-            each.configured_std,
+            name=each.name,
+            count=each.count,
+            shape=each.shape,
+            fan_in=each.fan_in,
+            kind=each.kind,
+            wanted=each.wanted_std(gamma),
+            before=_only(stds[pattern(each.name)]),
+            yielded=each.configured_std,
+            hooked=None if hook is None or each.name in leaves else each.wanted_std(gamma),
         )
-        for each in matrices
+        for each in after.matrices
     )
+    exact = all(each.exact for each in found)
+    return ExportReport(
+        framework=after.framework,
+        gamma=gamma,
+        width=after.width,
+        key=None if after.std is None else after.std.key,
+        std=None if after.std is None else after.std.value,
+        matrices=found,
+        could_not_express=notes,
+        hook_usage=None if hook is None or exact else hook.usage,
+    )
+
+
+def _only(values: set[float]) -> float | None:
+    return next(iter(values)) if len(values) == 1 else None
 
 
 def _distance(ratio: float) -> float:

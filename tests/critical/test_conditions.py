@@ -22,8 +22,8 @@ def test_a_model_is_told_what_it_lacks(model: Target) -> None:
     key, told = model.norm_eps_key, f"{model.norm_eps:g}"
     assert key == "rms_norm_eps"
     assert relaxed_needs(model, gated=True) == (
-        f"relaxed is norm ε 1e-12 and gated attention: {model.name} has rms_norm_eps {told} and "
-        "no gate, so change these too"
+        f"relaxed settings are norm ε 1e-12 and gated attention: {model.name} has rms_norm_eps "
+        f"{told} and no gate, so change these too"
     )
 
 
@@ -31,7 +31,7 @@ def test_proxies_without_a_gate_ask_for_none(model: Target) -> None:
     """Those of transformers were relaxed in ε alone."""
     said = relaxed_needs(model, gated=False)
     assert said is not None
-    assert said.startswith("relaxed is norm ε 1e-12: ")
+    assert said.startswith("relaxed settings are norm ε 1e-12: ")
     assert said.endswith("so change this too")
     assert "gate" not in said
 
@@ -57,7 +57,7 @@ def test_a_model_that_has_it_all_is_told_nothing(model: Target, changes: dict[st
 def test_without_a_model_the_need_is_said(model: Target) -> None:
     """A bare width has no ε to compare."""
     assert relaxed_needs(None, gated=True) == (
-        "relaxed is norm ε 1e-12 and gated attention: train with both, for γ* holds under these "
-        "alone"
+        "relaxed settings are norm ε 1e-12 and gated attention: train with both, for γ* holds "
+        "under these alone"
     )
     assert "train with it" in str(relaxed_needs(None, gated=False))

@@ -14,7 +14,7 @@ import pytest
 from critical.api import recommendation
 from critical.cli.advice import recommendation_view
 from critical.cli.application import _status
-from critical.cli.exporting import export_study
+from critical.cli.exporting import export_gamma
 from critical.cli.output import Output
 from critical.cli.progress import summary_line
 from critical.cli.tables import plan_view, studies_table, trials_table
@@ -177,11 +177,11 @@ def test_an_export_writes_none_unasked(both: Search, llama_config: Path) -> None
     """Where settings disagree it wants to be told which, or a γ."""
     url = both.history.store.url
     with pytest.raises(ExportError, match=r"disagree on γ\* \(target 0\.\d+, relaxed 0\.\d+\): n"):
-        export_study("default", "hf", llama_config, None, None, url)
+        export_gamma("default", "hf", llama_config, None, None, url)
     star = recommendation("default", storage=url, target=llama_config, settings="relaxed")
-    exported = export_study("default", "hf", llama_config, None, "relaxed", url)
-    assert exported.report.gamma == star["gamma"]["median"]
-    assert export_study("default", "hf", llama_config, 0.7, None, url).report.gamma == 0.7
+    exported = export_gamma("default", "hf", llama_config, None, "relaxed", url)
+    assert exported.origin.gamma == star["gamma"]["median"]
+    assert export_gamma("default", "hf", llama_config, 0.7, None, url).origin.gamma == 0.7
 
 
 def test_the_command_line_passes_the_settings_on(

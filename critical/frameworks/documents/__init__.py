@@ -1,0 +1,1 @@
+"""Configuration files as text: JSON, YAML, command lines and Python assignments."""

@@ -1,0 +1,90 @@
+"""A file that a user named, as a document: of the format that a framework reads, or recognised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from critical.config_file import read_text
+from critical.errors import ExportError
+from critical.frameworks.documents.document import Document, Format
+from critical.frameworks.documents.json_document import JsonDocument
+from critical.frameworks.documents.yaml_document import YamlDocument
+from critical.frameworks.framework import Framework, Source
+
+_WHAT = "a training configuration"
+_SUFFIXES: dict[str, Format] = {
+    ".json": "json", ".yaml": "yaml", ".yml": "yaml", ".py": "python",
+    ".sh": "arguments", ".bash": "arguments", ".args": "arguments", ".slurm": "arguments",
+    ".sbatch": "arguments",
+}  # fmt: skip
+
+
+def open_source(path: Path, chosen: Framework) -> Source:
+    """Read a file as a framework's configuration.
+
+    Raises:
+        CriticalError: It cannot be read, or is in none of the framework's formats.
+    """
+    text = read_text(path, ExportError, _WHAT)
+    document = _document(text, path.name, _format(path, text, chosen.formats))
+    return Source(document, path.parent)
+
+
+def recognise(path: Path, frameworks: tuple[Framework, ...]) -> tuple[Framework, Source]:
+    """Read a file, and tell whose it is by its format and the keys in it.
+
+    Raises:
+        CriticalError: It cannot be read, or no framework claims it.
+    """
+    text = read_text(path, ExportError, _WHAT)
+    every: tuple[Format, ...] = ("json", "yaml", "arguments", "python")
+    document = _document(text, path.name, _format(path, text, every))
+    for each in _claiming(document, frameworks):
+        return each, Source(document, path.parent)
+    names = ", ".join(sorted(each.name for each in frameworks))
+    raise ExportError(
+        f"{path.name} is not recognised as the configuration of a framework: write --framework "
+        f"with one of {names}"
+    )
+
+
+def _claiming(document: Document, frameworks: tuple[Framework, ...]) -> Iterator[Framework]:
+    _ = document.values  # A file that cannot be read is told so, and not that nobody claims it.
+    for each in frameworks:
+        if document.format in each.formats and each.claims(document):
+            yield each
+
+
+def _format(path: Path, text: str, formats: tuple[Format, ...]) -> Format:
+    """Tell a file's format by its name, else by its text; one the framework reads if it can be."""
+    by_name = _SUFFIXES.get(path.suffix.lower())
+    if by_name in formats:
+        return by_name
+    looks = _look(text)
+    return looks if looks in formats else formats[0]
+
+
+def _look(text: str) -> Format:
+    if text.lstrip().startswith("{"):
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            return "yaml"
+        return "json"
+    return "arguments" if text.startswith("#!") or "--num-layers" in text else "yaml"
+
+
+def _document(text: str, name: str, how: Format) -> Document:
+    if how == "json":
+        return JsonDocument(text, name)
+    if how == "yaml":
+        return YamlDocument(text, name)
+    if how == "arguments":
+        from critical.frameworks.documents.arguments_document import ArgumentsDocument
+
+        return ArgumentsDocument(text, name)
+    from critical.frameworks.documents.python_document import PythonDocument
+
+    return PythonDocument(text, name)
