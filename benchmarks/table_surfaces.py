@@ -178,8 +178,8 @@ def stars(found: Surfaces, draws: NDArray[np.int64]) -> Array:
 
 def _whole(found: Surfaces) -> Surfaces:
     ran = ~np.isnan(found.log_loss)
-    runs = ran.sum(axis=(0, 1))
-    furthest = found.of_seeds(np.flatnonzero(runs == runs.max()).tolist())
+    reached = ran.any(axis=1).sum(axis=0)  # γ; a seed may have further rates from an older design
+    furthest = found.of_seeds(np.flatnonzero(reached == reached.max()).tolist())
     at_no_rate = np.isnan(furthest.log_loss.sum(axis=2)).sum(axis=1) == furthest.rates.size
     return furthest.of_gammas(np.flatnonzero(~at_no_rate).tolist())
 
