@@ -12,8 +12,6 @@ from critical.storage.records import (
 )
 from critical.target import Target
 
-_GATED = ("qwen3_next",)
-"""Families whose attention has an output gate always."""
 _NO_REASONING = 0.005
 """R, everywhere below which nothing has been learned of reasoning."""
 
@@ -99,7 +97,10 @@ def relaxed_needs(model: Target | None, *, gated: bool) -> str | None:
 
 
 def _has_gate(model: Target) -> bool:
-    return model.model_type in _GATED or bool(model.config.get("attn_output_gate"))
+    # Its package imports every framework, which searches can do without.
+    from critical.frameworks.hf_attention import attention
+
+    return attention(model).gated is True
 
 
 def _of_target(found: TargetPosterior | None) -> list[str]:

@@ -40,16 +40,19 @@ def decayed_embedding(case: Case) -> Iterator[Finding]:
     optimizer = case.reading.optimizer
     if optimizer is None or not optimizer.decays_embeddings or optimizer.weight_decay.value <= 0:
         return
-    decay = optimizer.weight_decay.value
+    decay, times_lr = optimizer.weight_decay.value, optimizer.decay_times_lr
+    half = None if case.reading.tied else finite(math.log(2) / decay)
+    part = f"lr · {decay:g}" if times_lr else f"{decay:g} · lr / (its greatest)"
+    steps = "/ lr steps" if times_lr else "steps at the greatest learning rate"
     rows = (
         "whose rows the output's gradient all reaches, for it is tied"
-        if case.reading.tied
-        else f"and halves a row every {math.log(2) / decay:.3g} / lr steps without its token"
+        if half is None
+        else f"and halves a row every {half:.3g} {steps} without its token"
     )
     yield Finding(
         code="decayed-embedding",
         what=f"{stated(optimizer.weight_decay)} reaches the embedding, {rows}",
-        why=f"decoupled weight decay multiplies a weight by 1 − lr · {decay:g} a step (arXiv "
+        why=f"decoupled weight decay multiplies a weight by 1 − {part} a step (arXiv "
         "1711.05101), so rows of rare tokens shrink below the std that they were drawn with; that "
         "this matters at a small initialization is to be tested",
         instead="give the embedding a parameter group with weight decay 0, as OLMo-core's own "
@@ -59,8 +62,7 @@ def decayed_embedding(case: Case) -> Iterator[Finding]:
             "key": optimizer.weight_decay.key,
             "weight_decay": decay,
             "tied": case.reading.tied,
-            "learning_rate_times_steps_to_half": None
-            if case.reading.tied
-            else finite(math.log(2) / decay),
+            "learning_rate_times_steps_to_half": half if times_lr else None,
+            "steps_to_half": None if times_lr else half,
         },
     )

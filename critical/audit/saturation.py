@@ -118,7 +118,7 @@ def unread(reading: Reading) -> str | None:
     """Say why the ε of a model's norms cannot be held against its embedding; None where it can."""
     fan_ins = {each.fan_in for each in reading.matrices if each.kind == "embedding"}
     if reading.norms is None:
-        return "the ε of its norms is not known here, and is not checked"
+        return "the ε of its norms is not checked"
     if not reading.norms.read_embedding:
         return (
             f"no norm reads the embedding itself, the first block's attention and feed-forward do: "

@@ -7,11 +7,9 @@ from pathlib import Path
 from critical.audit import Audit, Case, Recommended, audit
 from critical.cli.exporting import recommended_gamma
 from critical.cli.output import Output
-from critical.errors import ExportError
+from critical.export import check_gamma
 from critical.frameworks import FRAMEWORKS, Framework, Reading, Source, framework
 from critical.frameworks.opening import open_source, recognise
-
-_LARGEST_GAMMA = 4.0
 
 
 def audit_file(
@@ -35,8 +33,8 @@ def audit_file(
     Raises:
         CriticalError: The file, the framework, γ or the study cannot be used.
     """
-    if gamma is not None and not 0 < gamma <= _LARGEST_GAMMA:
-        raise ExportError(f"γ {gamma} is not in (0, {_LARGEST_GAMMA:g}]: write one, as 0.7")
+    if gamma is not None:
+        check_gamma(gamma)
     chosen, source = _opened(file, name)
     reading = chosen.read(source)
     recommended = _recommended(reading, gamma, study, settings, storage)

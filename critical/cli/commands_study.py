@@ -76,7 +76,9 @@ def export(
     study: Annotated[
         str | None, Argument(help="Name of a study; none is needed with --gamma.")
     ] = None,
-    output: Annotated[Path | None, Option(help="Write the edited file here.")] = None,
+    output: Annotated[
+        Path | None, Option(help="Write the edited file, or the code where no key holds γ, here.")
+    ] = None,
     in_place: Annotated[bool, Option("--in-place", help="Replace the file, atomically.")] = False,
     diff: Annotated[bool, Option("--diff", help="Print what would change.")] = False,
     bundle: Annotated[

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from critical.cli.output import Output, say
-from critical.cli.studying import existing_store
 from critical.errors import ExportError
 from critical.export import Edited, export
 from critical.export.bundle import write_bundle
 from critical.export.files import unified_diff, write_atomically
 from critical.frameworks import Reading, framework
 from critical.frameworks.opening import open_source
-from critical.storage.agreement import SETTINGS_DISAGREE
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +59,15 @@ class Exported:
         diff: bool,
         bundle: Path | None = None,
     ) -> None:
-        """Write or print the edited file; what it expresses and what not goes beside it."""
+        """Write or print the edited file; what it expresses and what not goes beside it.
+
+        Raises:
+            ExportError: A place cannot be written to, or would replace what was not asked for.
+        """
+        self._check(in_place=in_place, bundle=bundle)
         place = self.config if in_place else output_file
         if place is not None:
-            write_atomically(place, self.edited.text)
+            write_atomically(place, self._result())
         written = [] if place is None else [place]
         if bundle is not None:
             of_study = self.origin.to_document()
@@ -75,23 +78,41 @@ class Exported:
         if diff:
             print(unified_diff(self.before, self.edited.text, self.config.name), end="")
         elif not written:
-            print(self._shown(), end="")
+            print(self._result(), end="")
         for each in written:
             say(f"wrote {each}")
-        for sentence in self._sentences(bundle):
+        with_hook = bundle is not None or (self._is_code and not diff)
+        for sentence in self._sentences(with_hook=with_hook):
             say(sentence)
 
-    def _shown(self) -> str:
-        """Return what goes to standard output: the edited file, or the hook where it is all."""
-        hook = self.edited.hook
-        if self.edited.report.key is None and hook is not None:
-            return hook.text
-        return self.edited.text
+    def _check(self, *, in_place: bool, bundle: Path | None) -> None:
+        """Refuse to write where nothing would change, or over a file that was not to be edited."""
+        report, name = self.edited.report, self.config.name
+        if in_place and report.key is None:
+            raise ExportError(
+                f"no key of {report.framework} holds γ, and {name} stays as it is: write --bundle "
+                "FOLDER in place of --in-place, for code that draws with γ"
+            )
+        inside = bundle is not None and (bundle / name).resolve() == self.config.resolve()
+        if inside and report.key is not None and not in_place:
+            raise ExportError(
+                f"--bundle {bundle} would replace {name}: write another folder, or --in-place too"
+            )
 
-    def _sentences(self, bundle: Path | None) -> list[str]:
+    @property
+    def _is_code(self) -> bool:
+        """Whether the hook is all that there is, for no key holds γ."""
+        return self.edited.report.key is None and self.edited.hook is not None
+
+    def _result(self) -> str:
+        """Return the edited file, or the hook where it is all."""
+        hook = self.edited.hook
+        return hook.text if self._is_code and hook is not None else self.edited.text
+
+    def _sentences(self, *, with_hook: bool) -> list[str]:
         report, hook = self.edited.report, self.edited.hook
         sentences = [self._headline(), *report.could_not_express]
-        if hook is not None and (bundle is not None or report.key is None):
+        if hook is not None and with_hook:
             sentences.append(f"{hook.file_name} makes it exact: {hook.usage}")
         elif hook is not None:
             sentences.append(f"--bundle FOLDER writes {hook.file_name} too, which makes it exact")
@@ -159,10 +180,12 @@ def recommended_gamma(
         CriticalError: No study is named, it cannot be used, or its γ* is not to be written without
             a further word.
     """
-    from critical.recommend import recommend
-
     if study is None:
         raise ExportError("there is no γ to write: name a STUDY, or write --gamma, as 0.7")
+    # SQLAlchemy and NumPy are not needed without a study.
+    from critical.cli.studying import existing_store
+    from critical.recommend import recommend
+
     with existing_store(storage) as store:
         at = reading.width if reading.target is None else reading.target
         document = recommend(store, store.study(study), at, settings)
@@ -174,6 +197,8 @@ def recommended_gamma(
 
 def _check_recommended(document: Mapping[str, Any], study: str) -> None:
     """Refuse a γ* that is not to be written without a further word."""
+    from critical.storage.agreement import SETTINGS_DISAGREE
+
     if document["gamma"]["verdict"] == SETTINGS_DISAGREE:
         answers = document["settings"]
         told = ", ".join(f"{one['settings']} {one['gamma']['median']:.3f}" for one in answers)

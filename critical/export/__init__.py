@@ -8,7 +8,7 @@ from critical.errors import ExportError
 from critical.export.report import ExportReport, MatrixReport, reported
 from critical.frameworks import Framework, Hook, Reading, Source, framework
 
-__all__ = ["Edited", "ExportReport", "MatrixReport", "export"]
+__all__ = ["Edited", "ExportReport", "MatrixReport", "check_gamma", "export"]
 
 _LARGEST_GAMMA = 4.0
 
@@ -41,15 +41,24 @@ def export(to: str, source: Source, gamma: float) -> Edited:
             or cannot take γ.
     """
     chosen = framework(to)
-    if not 0 < gamma <= _LARGEST_GAMMA:
-        raise ExportError(f"γ {gamma} is not in (0, {_LARGEST_GAMMA:g}]: write one, as 0.7")
+    check_gamma(gamma)
     before = chosen.read(source)
     changes = chosen.changes(source, before, gamma)
     text = source.document.edited(changes.values) if changes.values else source.document.text
     after = read_back(chosen, source, text)
     hook = chosen.hook(after, gamma)
-    report = reported(after, before, gamma, changes.notes, hook)
+    report = reported(after, before, gamma, changes.notes, hook, chosen.title)
     return Edited(text, report, None if report.exact else hook)
+
+
+def check_gamma(gamma: float) -> None:
+    """Refuse what is no exponent to draw with.
+
+    Raises:
+        ExportError: γ is not in (0, 4].
+    """
+    if not 0 < gamma <= _LARGEST_GAMMA:
+        raise ExportError(f"γ {gamma} is not in (0, {_LARGEST_GAMMA:g}]: write one, as 0.7")
 
 
 def read_back(chosen: Framework, source: Source, text: str) -> Reading:

@@ -55,6 +55,7 @@ class ExportReport:
 
     Attributes:
         framework: Its name, as in ``hf``.
+        checked_against: What its authors call it, and which version the stds are those of.
         gamma: The exponent that was exported.
         width: The model's width.
         key: What was set; None where the framework has no key for it.
@@ -65,6 +66,7 @@ class ExportReport:
     """
 
     framework: str
+    checked_against: str
     gamma: float
     width: int
     key: str | None
@@ -116,7 +118,12 @@ class ExportReport:
 
 
 def reported(
-    after: Reading, before: Reading, gamma: float, notes: tuple[str, ...], hook: Hook | None
+    after: Reading,
+    before: Reading,
+    gamma: float,
+    notes: tuple[str, ...],
+    hook: Hook | None,
+    title: str,
 ) -> ExportReport:
     """Compare what each matrix is drawn with, now and before, with fan_in^−γ.
 
@@ -126,6 +133,7 @@ def reported(
         gamma: The exponent.
         notes: What the framework's module says of the edit.
         hook: What makes it exact, or None.
+        title: Of the framework, with its version.
     """
     stds: defaultdict[str, set[float]] = defaultdict(set)
     for each in before.matrices:
@@ -148,6 +156,7 @@ def reported(
     exact = all(each.exact for each in found)
     return ExportReport(
         framework=after.framework,
+        checked_against=title,
         gamma=gamma,
         width=after.width,
         key=None if after.std is None else after.std.key,

@@ -23,8 +23,8 @@ _OVERRIDES = "overrides_of_model_config"
 _ALIAS = "model_config"
 _OWN = ("datasets", "pretraining_dataset", "sequence_len", "micro_batch_size", "reinit_weights")
 _USAGE = (
-    "put it where axolotl is started from, and write plugins: [critical_init.AxolotlPlugin] into "
-    "the YAML: it draws once the model is built"
+    "put it into a folder of PYTHONPATH, and write plugins: [critical_init.AxolotlPlugin] into the "
+    "YAML: it draws once the model is built"
 )
 
 

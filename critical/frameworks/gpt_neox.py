@@ -41,7 +41,6 @@ _EPS = {
     "non_parametric_layernorm": ("layernorm_epsilon", 1e-5),
     "rmsnorm": ("rms_norm_epsilon", 1e-8),
     "te_rmsnorm": ("rms_norm_epsilon", 1e-8),
-    "scalenorm": ("scalenorm_epsilon", 1e-8),
 }
 _USAGE = (
     "in train.py, call critical_init.use_in_gpt_neox() before pretrain(neox_args=neox_args), which "
@@ -175,8 +174,16 @@ def _setting(keys: Keys, name: str, default: float) -> Setting[float]:
 
 
 def _norms(keys: Keys) -> Norms | None:
+    """Return the norms whose ε is added to a mean square (model/norms.py)."""
     name, default = _EPS.get(keys.text("norm", "layernorm"), (None, 0.0))
-    return None if name is None else Norms(_setting(keys, name, default))
+    if name is None or _adds_to_rms(keys):
+        return None
+    return Norms(_setting(keys, name, default))
+
+
+def _adds_to_rms(keys: Keys) -> bool:
+    own = not keys.boolean("rmsnorm_fusion", False)
+    return own and keys.text("norm", "layernorm") == "rmsnorm"
 
 
 def _optimizer(keys: Keys) -> Optimizer | None:
@@ -202,6 +209,12 @@ def _remarks(keys: Keys, model: NeoXModel) -> tuple[str, ...]:
     if not model.vocabulary:
         said.append(
             "how many rows the embedding has is the tokenizer's to say, and shown as 0 here"
+        )
+    if _adds_to_rms(keys):
+        eps = keys.positive(("rms_norm_epsilon",), 1e-8)
+        said.append(
+            f"GPT-NeoX's rmsnorm, unless fused, adds rms_norm_epsilon ({eps:g}) to the RMS of its "
+            f"input and not to the mean square: it matters only to a std under {199 * eps:.3g}"
         )
     if keys.values.get("finetune"):
         said.append("finetune loads a checkpoint over the drawn weights")

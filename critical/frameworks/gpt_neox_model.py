@@ -122,6 +122,8 @@ def _feed_forward(keys: Keys, width: int) -> tuple[int, int]:
     if keys.text("activation", "gelu") in _GATED:
         rows = int(size * 2 / 3)
         inner = rows // 2
+    if not inner:
+        raise keys.error(f"intermediate_size {size} is too small for a gated unit: write a greater")
     return _up(rows, 2 * multiple), _up(inner, multiple)
 
 

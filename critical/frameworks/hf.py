@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 
+from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.family_kinds import FAMILY_KINDS
 from critical.frameworks.documents.document import Document, Format
 from critical.frameworks.fla_families import OF_FLA_ONLY
 from critical.frameworks.framework import Changes, Hook, Source
 from critical.frameworks.hf_attention import attention
+from critical.frameworks.hf_folder import trainer_optimizer
 from critical.frameworks.hf_norms import norms
 from critical.frameworks.hooks import module_hook
-from critical.frameworks.reading import DepthScaling, Optimizer, Reading, Setting
+from critical.frameworks.reading import DepthScaling, Reading, Setting
 from critical.layout import Matrix
 from critical.matrices import matrices
 from critical.target import Target, parse_target
@@ -26,12 +28,8 @@ _USAGE = (
     "call critical_init.initialize(model) right after AutoModelForCausalLM.from_config(config), "
     "before the model is wrapped or its optimizer is made"
 )
-TRAINER = Optimizer(
-    Setting("adam_epsilon", 1e-8, False),
-    Setting("weight_decay", 0.0, False),
-    decays_embeddings=True,
-)
-"""What transformers' TrainingArguments default to; its Trainer decays all but norms and biases."""
+TRAINER = trainer_optimizer(Keys({}, "", None))
+"""What is taken for a config.json, which has no optimizer."""
 
 
 class HuggingFace:
@@ -97,7 +95,7 @@ def reading_of(target: Target, framework: str) -> Reading:
         matrices=found,
         std=Setting(key, target.initializer_range, target.config.get(key) is not None),
         norms=norms(target),
-        tied=target.tied,
+        tied=not any(each.kind == "head" for each in found),
         attention=attention(target),
         depth_scaling=_depth_scaling(target, found),
         optimizer=TRAINER,

@@ -80,7 +80,10 @@ def config_of(source: Source, key: str, named: str) -> Path:
 
 
 def trainer_optimizer(keys: Keys) -> Optimizer:
-    """Return the optimizer of a framework that hands these keys to transformers' Trainer."""
+    """Return the optimizer of a framework that hands these keys to transformers' Trainer.
+
+    Defaults are those of TrainingArguments; the Trainer decays all but norms and biases.
+    """
     stated = keys.values
     return Optimizer(
         Setting(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from critical.families import FAMILIES
 from critical.family_kinds import FAMILY_KINDS
 from critical.frameworks.reading import Norms, Setting
 from critical.target import Target
@@ -20,7 +21,6 @@ _KEYS = {
     "falcon": _EPSILON,
     "gpt2": _EPSILON,
     "gpt_bigcode": _EPSILON,
-    "gpt_neo": _EPSILON,
     "gpt_neox": _LAYER,
     "gptj": _EPSILON,
     "nemotron": "norm_eps",
@@ -29,24 +29,26 @@ _KEYS = {
     "starcoder2": "norm_epsilon",
 }
 """Which key holds ε where a configuration leaves it out; of all other families rms_norm_eps."""
-_NO_KEY = frozenset({"olmo", "opt", "xglm"})
+_NO_KEY = frozenset({"olmo", "opt"})
 """Families that fix ε at 1e-05, torch's own for LayerNorm."""
 _MULTIPLIERS = ("embedding_multiplier", "scale_emb")
-"""What Granite and Falcon-H1, and MiniCPM multiply their embeddings by."""
+"""What Granite and MiniCPM multiply their embeddings by."""
 _SCALES = {"minicpm3": 12.0}
 """What embeddings are multiplied by where a configuration leaves it out, and not 1."""
 
 
-def norms(target: Target) -> Norms:
-    """Return the norms of a model, as far as its family is known."""
+def norms(target: Target) -> Norms | None:
+    """Return the norms of a model; None where its family's, or their ε, are not known."""
     kinds = FAMILY_KINDS.get(target.model_type)
     stated = target.norm_eps_key
+    if kinds is None or (stated is None and target.model_type not in FAMILIES):
+        return None
     key = stated or _KEYS.get(target.model_type, _RMS)
     eps = target.norm_eps
     if target.model_type in _NO_KEY:
         key, stated, eps = f"ε of {target.model_type}'s LayerNorm, which no key sets", None, 1e-5
     scale = _SCALES.get(target.model_type, 1.0)
-    if kinds is not None and kinds.scaled_embedding:
+    if kinds.scaled_embedding:
         scale = math.sqrt(target.width)
     for name in _MULTIPLIERS:
         factor = target.config.get(name)
@@ -54,6 +56,6 @@ def norms(target: Target) -> Norms:
             scale = float(factor)
     return Norms(
         Setting(key, eps, stated is not None),
-        read_embedding=kinds is None or kinds.placement != "post",
+        read_embedding=kinds.placement != "post",
         embedding_scale=scale,
     )

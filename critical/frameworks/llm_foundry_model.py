@@ -169,9 +169,9 @@ def _inner(model: Keys, ffn: Keys, width: int) -> int:
     if ffn.values.get("ffn_hidden_size") is not None:
         return ffn.integer(("ffn_hidden_size",), high=10**7)
     ratio = model.positive(("expansion_ratio",), 4.0)
-    inner = int(width * ratio)
-    if inner != width * ratio or not 0 < inner <= 10**7:
+    product = width * ratio
+    if not 1 <= product <= 10**7 or product != int(product):
         raise model.error(
             f"expansion_ratio {ratio:g} times d_model {width} is no whole number: write one"
         )
-    return inner
+    return int(product)

@@ -1,7 +1,8 @@
 """The optimizer of an LLM Foundry configuration.
 
 Source: llm-foundry 0.22, utils/builders.py (_extract_param_groups) and optim/__init__.py; of
-Composer's DecoupledAdamW the defaults eps 1e-8 and weight_decay 1e-5.
+Composer's DecoupledAdamW the defaults eps 1e-8 and weight_decay 1e-5, and that its weight decay is
+not scaled by the learning rate, only by its schedule (optim/decoupled_weight_decay.py).
 """
 
 from __future__ import annotations
@@ -32,4 +33,5 @@ def optimizer(keys: Keys) -> Optimizer | None:
             stated.get("weight_decay") is not None,
         ),
         decays_embeddings=None if grouped else True,
+        decay_times_lr=False,
     )

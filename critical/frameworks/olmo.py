@@ -43,8 +43,9 @@ _OWN = frozenset(
 )
 """Keys of its ModelConfig that others do not have beside d_model and n_layers."""
 _USAGE = (
-    "call critical_init.initialize(olmo_model) in scripts/train.py, after the last "
-    "olmo_model.reset_parameters() and before the optimizer is made"
+    "in scripts/train.py, after the last olmo_model.reset_parameters() and before the optimizer is "
+    "made, call critical_init.initialize(olmo_model); under FSDP, which holds shards there, as "
+    "with FSDP.summon_full_params(dist_model): critical_init.initialize(olmo_model)"
 )
 
 
@@ -158,8 +159,11 @@ def _optimizer(keys: Keys) -> Optimizer | None:
     if optimizer.text("name", "lionw") != "adamw":
         return None
     decay = optimizer.number(("weight_decay",), 0.01)
+    reached = optimizer.boolean("decay_embeddings", False)
+    if optimizer.values.get("no_decay_norm_and_bias") is not None:  # Older, and it wins.
+        reached = not optimizer.boolean("no_decay_norm_and_bias", True)
     return Optimizer(
         Setting("optimizer.eps", optimizer.number(("eps",), 1e-5), "eps" in optimizer.values),
         Setting("optimizer.weight_decay", decay, "weight_decay" in optimizer.values),
-        optimizer.boolean("decay_embeddings", False) and decay > 0,
+        reached and decay > 0,
     )

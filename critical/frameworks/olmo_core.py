@@ -23,8 +23,8 @@ from critical.frameworks.reading import (
     Optimizer,
     Reading,
     Setting,
-    nominal,
 )
+from critical.frameworks.truncation import TRUNCATED_AT_3
 
 _HINT = "as in the config.json of an OLMo-core run"
 _USAGE = (
@@ -88,7 +88,7 @@ class OlmoCore:
 
     def changes(self, source: Source, reading: Reading, gamma: float) -> Changes:
         """Return both stds for width^−γ, and the init method that uses them."""
-        std = nominal(float(reading.width**-gamma), "truncated")
+        std = float(reading.width**-gamma) / TRUNCATED_AT_3
         values: dict[Path, Scalar] = {
             ("model", "init_std"): std,
             ("model", "embedding_init_std"): std,

@@ -14,7 +14,7 @@ from itertools import cycle, islice
 from typing import Any
 
 from critical.config_keys import Keys
-from critical.frameworks.reading import realized
+from critical.frameworks.truncation import TRUNCATED_AT_3
 from critical.layout import Kind, Matrix
 
 LARGEST = 1 << 40
@@ -201,4 +201,4 @@ def mixer_of(block: Keys) -> Keys:
 
 
 def _cut(std: float) -> float:
-    return realized(float(std), "truncated")
+    return float(std) * TRUNCATED_AT_3

@@ -68,6 +68,8 @@ class Model:
         heads = keys.integer(("n_heads",), 12, high=LARGEST)
         hidden = self._hidden()
         inner = hidden // 2 if keys.text("activation_type", "swiglu") == "swiglu" else hidden
+        if not inner:
+            raise keys.error(f"mlp_hidden_size {hidden} is too small for swiglu: write an even one")
         plain, where = self._plain(), self._path(number)
         if keys.text("block_type", "sequential") == "llama":
             few = width // heads if keys.values.get("multi_query_attention") is True else width

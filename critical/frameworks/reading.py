@@ -8,16 +8,12 @@ Quantities:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from critical.layout import Matrix
 from critical.target import Target
 
 T = TypeVar("T")
-
-TRUNCATED_AT_3 = 0.9865783925581086
-"""std of a standard normal cut at ±3: √(1 − 6 φ(3) / (2 Φ(3) − 1)), φ its density and Φ its
-distribution function. Frameworks that truncate at 3 std draw that much narrower than they say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +67,14 @@ class Optimizer:
         eps: Adam's ε.
         weight_decay: Decoupled weight decay.
         decays_embeddings: Whether it reaches the embeddings; None where it is not known.
+        decay_times_lr: Whether a step takes lr · weight_decay of a weight, as torch's AdamW does;
+            else weight_decay times the learning rate as a part of its greatest.
     """
 
     eps: Setting[float]
     weight_decay: Setting[float]
     decays_embeddings: bool | None = None
+    decay_times_lr: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +125,3 @@ class Reading:
     optimizer: Optimizer | None = None
     remarks: tuple[str, ...] = ()
     target: Target | None = None
-
-
-Distribution = Literal["normal", "truncated"]
-
-
-def realized(std: float, distribution: Distribution = "normal") -> float:
-    """Return the std of draws of a nominal std: of a normal cut at ±3 std it is 0.9866 of it."""
-    return std * TRUNCATED_AT_3 if distribution == "truncated" else std
-
-
-def nominal(std: float, distribution: Distribution = "normal") -> float:
-    """Return the std to write for draws of a std, the inverse of ``realized``."""
-    return std / TRUNCATED_AT_3 if distribution == "truncated" else std

@@ -45,7 +45,8 @@ def test_an_epsilon_that_no_key_holds_is_told_all_the_same(model: Target) -> Non
 
 
 @pytest.mark.parametrize(
-    "changes", [{"model_type": "qwen3_next"}, {"config": {"attn_output_gate": True}}]
+    "changes",
+    [{"model_type": "qwen3_next"}, {"model_type": "afmoe"}, {"config": {"attn_output_gate": True}}],
 )
 def test_a_model_that_has_it_all_is_told_nothing(model: Target, changes: dict[str, object]) -> None:
     """With an ε as small and a gate on attention nothing is to be changed."""

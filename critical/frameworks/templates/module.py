@@ -1,9 +1,9 @@
 """Draws every weight matrix of a PyTorch model from N(0, std²) with std = fan_in^−GAMMA.
 
 Needs PyTorch and nothing else. Call ``initialize(model)`` once the parameters are real (not on the
-meta device) and before the optimizer is made: before DDP, FSDP1 or DeepSpeed wrap the model, after
-FSDP2 or tensor parallelism has made its parameters DTensors. Seed every process alike. Biases, norm
-gains and all else stay as they are.
+meta device) and before the optimizer is made: before DDP, FSDP1 or DeepSpeed wrap the model (else
+inside of FSDP.summon_full_params), after FSDP2 or tensor parallelism has made its parameters
+DTensors. Seed every process alike. Biases, norm gains and all else stay as they are.
 
 A trainer that can only load a Hugging Face checkpoint starts from the same initialization with
 ``python critical_init.py CONFIG_FOLDER NEW_FOLDER [SEED]``, which draws a model and saves it there.
@@ -163,7 +163,7 @@ def _draw(
     if weight.ndim < 2 or weight.numel() == 0:
         raise RuntimeError(
             f"{name} is a shard of shape {tuple(weight.shape)}: call initialize before FSDP1 or "
-            "DeepSpeed wraps the model"
+            "DeepSpeed wraps the model, or inside of FSDP.summon_full_params"
         )
     mesh: Any = getattr(weight, "device_mesh", None)  # Of a DTensor.
     if mesh is not None and mesh.device_type == "cpu" and mesh.size() > 1:

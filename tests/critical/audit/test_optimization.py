@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,6 +45,18 @@ def test_weight_decay_on_embeddings_is_a_hypothesis(by_hand: Any, find: Any) -> 
     assert "for it is tied" in tied.what
     for fine in (optimizer(decay=0.0), optimizer(decay=0.1, decays=False)):
         assert find("decayed-embedding", by_hand(optimizer=fine)) is None
+
+
+def test_a_weight_decay_that_the_learning_rate_does_not_scale_is_told_as_such(
+    by_hand: Any, find: Any
+) -> None:
+    """Composer's DecoupledAdamW: (1 − 1e-5)^n = ½ at n = 69,300 steps at the full rate."""
+    made = replace(optimizer(decay=1e-5), decay_times_lr=False)
+    finding = find("decayed-embedding", by_hand(optimizer=made))
+    assert "every 6.93e+04 steps at the greatest learning rate" in finding.what
+    assert "by 1 − 1e-05 · lr / (its greatest) a step" in finding.why
+    assert finding.numbers["learning_rate_times_steps_to_half"] is None
+    assert (1 - 1e-5) ** finding.numbers["steps_to_half"] == pytest.approx(0.5, rel=1e-3)
 
 
 @pytest.mark.parametrize(

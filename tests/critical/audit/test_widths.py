@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from critical.audit.widths import drift_of
-from critical.frameworks.reading import Setting, realized
+from critical.frameworks.reading import Setting
+from critical.frameworks.truncation import TRUNCATED_AT_3
 
 
 def test_a_fixed_std_is_a_smaller_gamma_in_a_wider_model(llama: Any, find: Any) -> None:
@@ -34,7 +35,7 @@ def test_the_std_of_the_recommended_gamma_was_chosen_for_its_width(llama: Any, f
 
 def test_of_a_truncated_std_more_is_written_than_is_drawn(by_hand: Any, find: Any) -> None:
     """By 1 / .986578: 768^−.7 is .00955536, and what draws it is .00968536."""
-    drawn = ("wte", "embedding", 768, realized(0.02, "truncated"))
+    drawn = ("wte", "embedding", 768, 0.02 * TRUNCATED_AT_3)
     finding = find("fixed-std", by_hand(drawn, std=Setting("init_std", 0.02, True)), 0.7)
     assert finding.instead.startswith("init_std: 0.00968536 is γ 0.7 at this width")
     assert finding.numbers["std"] == pytest.approx(0.0197316, rel=1e-5)

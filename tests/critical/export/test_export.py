@@ -50,6 +50,14 @@ def test_the_report_has_the_stds_of_before() -> None:
     assert down.ratio == pytest.approx((1376 / 512) ** 0.7)
 
 
+@pytest.mark.parametrize("to", ["hf", "pytorch"])
+def test_the_report_names_the_version_that_its_stds_are_of(to: str) -> None:
+    """As the framework's module states it."""
+    document = export(to, example(), 0.7).report.to_document()
+    assert document["checked_against"] == framework(to).title
+    assert any(character.isdigit() for character in document["checked_against"])
+
+
 def test_an_exact_edit_needs_no_hook() -> None:
     """Where every fan-in is the width."""
     edited = export("hf", example(intermediate_size=512), 0.7)

@@ -119,7 +119,7 @@ def test_the_defaults_are_normal_and_scaled_normal() -> None:
         "sequential.*.mlp.linear2.weight": ((1024, 2730), narrow),
     }
     assert reading.tied
-    assert reading.norms is not None and reading.norms.eps.value == 1e-8
+    assert reading.norms is None
     assert reading.std is not None and not reading.std.stated
     assert reading.optimizer is not None and reading.optimizer.weight_decay.value == 0.1
 
@@ -201,3 +201,31 @@ def test_only_its_own_files_are_claimed() -> None:
     assert framework.claims(YamlDocument(BLOCK, "a.yml"))
     assert not framework.claims(YamlDocument("data_path: a\nvocab_file: b", "a.yml"))
     assert not framework.claims(YamlDocument("num_layers: 1\nhidden_size: 2", "a.yml"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "known"),
+    [
+        ("norm: rmsnorm", False),
+        ("norm: rmsnorm\nrmsnorm_fusion: true", True),
+        ("norm: te_rmsnorm", True),
+        ("norm: layernorm", True),
+        ("norm: scalenorm", False),
+    ],
+)
+def test_an_epsilon_that_is_not_added_to_a_mean_square_is_not_taken_for_one(
+    keys: str, known: bool
+) -> None:
+    """GPT-NeoX's RMSNorm is x / (RMS + ε), and its ScaleNorm clamps; fused ones are as torch's."""
+    reading = read(
+        f"num_layers: 2\nhidden_size: 64\nnum_attention_heads: 4\npos_emb: rotary\n{keys}"
+    )
+    assert (reading.norms is not None) is known
+    told = [each for each in reading.remarks if "adds rms_norm_epsilon (1e-08) to the RMS" in each]
+    assert len(told) == (keys == "norm: rmsnorm")
+
+
+def test_a_gated_unit_of_no_size_is_refused() -> None:
+    """Two thirds of 1, halved, are 0."""
+    with pytest.raises(ExportError, match=r"intermediate_size 1 is too small for a gated unit"):
+        read(BLOCK.replace("intermediate-size: 8192", "intermediate-size: 1"))

@@ -415,7 +415,24 @@ def test_a_zero_that_transformers_reads_as_another_number_is_told() -> None:
     assert reading.remarks == ("transformers reads initializer_range 0.0 as 0.02",)
 
 
-def test_an_unknown_placement_of_norms_is_told() -> None:
-    """Of a family that is read from transformers alone."""
-    remarks = read("gpt_neo", attention_types=[[["global"], 2]]).remarks
-    assert remarks == ("how gpt_neo places its norms is not known here",)
+def test_an_unknown_placement_of_norms_is_told_and_nothing_taken_for_it() -> None:
+    """Of a family that is read from transformers alone: exaone4's norms read no embedding."""
+    for reading in (read("gpt_neo", attention_types=[[["global"], 2]]), read("exaone4")):
+        assert reading.remarks == (f"how {reading.model} places its norms is not known here",)
+        assert reading.norms is None
+
+
+def test_an_epsilon_that_is_left_out_is_the_familys_own_or_not_known() -> None:
+    """qwen2_moe's is 1e-6 in transformers, and the usual 1e-5 is not taken for it."""
+    experts = {"num_experts": 4, "moe_intermediate_size": 192, "head_dim": ...}
+    assert read("qwen2_moe", **experts).norms is None
+    norms = read("qwen2_moe", **experts, rms_norm_eps=1e-6).norms
+    assert norms is not None and norms.eps.value == 1e-6
+
+
+def test_a_family_ties_by_default_as_transformers_has_it() -> None:
+    """ernie4_5's does, though no table here says so: there is one matrix for both ends."""
+    reading = read("ernie4_5")
+    assert [each.kind for each in reading.matrices].count("head") == 0
+    assert reading.tied
+    assert not read("ernie4_5", tie_word_embeddings=False).tied

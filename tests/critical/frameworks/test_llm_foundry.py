@@ -123,6 +123,7 @@ def test_the_rest_of_the_reading() -> None:
         Setting("optimizer.eps", 1e-8, stated=True),
         Setting("optimizer.weight_decay", 0.0, stated=True),
         decays_embeddings=True,
+        decay_times_lr=False,
     )
     assert reading.remarks == ()
 
@@ -326,6 +327,7 @@ def test_keys_of_older_files_are_told() -> None:
         ),
         (INIT, f"{INIT}  init_config: {{emb_init_uniform_lim: [1]}}\n", r"is no limit: write"),
         ("expansion_ratio: 4", "expansion_ratio: 1.3", r"1\.3 times d_model 1024 is no whole"),
+        ("expansion_ratio: 4", "expansion_ratio: 1.0e+308", r"1e\+308 times d_model 1024 is no"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_a_sentence(old: str, new: str, sentence: str) -> None:

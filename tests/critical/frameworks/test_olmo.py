@@ -15,7 +15,8 @@ from critical.export import export
 from critical.frameworks import framework
 from critical.frameworks.documents.yaml_document import YamlDocument
 from critical.frameworks.framework import Source
-from critical.frameworks.reading import TRUNCATED_AT_3, Reading
+from critical.frameworks.reading import Reading
+from critical.frameworks.truncation import TRUNCATED_AT_3
 
 CONFIG = """\
 run_name: OLMo-7B
@@ -176,6 +177,9 @@ def test_the_optimizer_is_adamw_or_unknown() -> None:
     )
     optimizer = framework("olmo").read(source(asked)).optimizer
     assert optimizer is not None and optimizer.decays_embeddings is True
+    older = asked.replace("decay_embeddings: yes", "no_decay_norm_and_bias: false")
+    optimizer = framework("olmo").read(source(older)).optimizer
+    assert optimizer is not None and optimizer.decays_embeddings is True
     lion = CONFIG.replace("name: adamw", "name: lionw")
     assert framework("olmo").read(source(lion)).optimizer is None
 
@@ -193,6 +197,7 @@ def test_an_export_makes_it_normal_and_keeps_every_comment() -> None:
     assert [each.name for each in missed] == ["transformer.blocks.*.ff_out.weight"]
     assert missed[0].ratio == pytest.approx((11008 / 4096) ** 0.7)
     assert edited.hook is not None and "reset_parameters" in edited.hook.usage
+    assert "with FSDP.summon_full_params(dist_model)" in edited.hook.usage
 
 
 def test_an_export_within_a_cut_writes_what_is_cut_to_gamma() -> None:
@@ -251,6 +256,7 @@ def test_claims_are_for_old_olmo_alone() -> None:
         ({"init_fn": "normal", "init_cutoff_factor": 0}, "init_cutoff_factor is not above 0"),
         ({"d_model": "${gone.away}"}, "d_model is the string"),
         ({"rope": "on it"}, "rope is the string 'on it': write true or false"),
+        ({"mlp_hidden_size": 1}, "mlp_hidden_size 1 is too small for swiglu: write an even one"),
     ],
 )
 def test_what_is_wrong_is_refused_by_name(changes: dict[str, Any], message: str) -> None:

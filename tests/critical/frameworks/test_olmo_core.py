@@ -18,7 +18,8 @@ from critical.frameworks import framework
 from critical.frameworks.documents.json_document import JsonDocument
 from critical.frameworks.documents.yaml_document import YamlDocument
 from critical.frameworks.framework import Source
-from critical.frameworks.reading import TRUNCATED_AT_3, Reading
+from critical.frameworks.reading import Reading
+from critical.frameworks.truncation import TRUNCATED_AT_3
 
 NORM = '{"name": "rms", "eps": 1e-06, "bias": false, "_CLASS_": "olmo_core.nn.layer_norm.X"}'
 CONFIG = f"""\

@@ -17,8 +17,9 @@ from critical.frameworks import framework
 from critical.frameworks.documents.json_document import JsonDocument
 from critical.frameworks.documents.python_document import PythonDocument
 from critical.frameworks.framework import Source
-from critical.frameworks.reading import TRUNCATED_AT_3, Reading
+from critical.frameworks.reading import Reading
 from critical.frameworks.torchtitan_init import drawn_std
+from critical.frameworks.truncation import TRUNCATED_AT_3
 
 WIDTH, INNER, WORDS, DEPTH = 256, 768, 2048, 3
 ZEROS = "<function zeros_ at 0x7f9a5e15a5c0>"
