@@ -167,7 +167,8 @@ def _exported(source: Source, gamma: float, folder: Path) -> Path:
     """Write the bundle of an export, and the configuration as it is where nothing was edited."""
     bundle = folder / f"gamma-{gamma}"
     edited = export(framework_of(source), source, gamma)
-    write_bundle(bundle, source.name, edited, {"study": None})
+    assert source.folder is not None
+    write_bundle(bundle, source.folder / source.name, edited, {"study": None})
     if not (bundle / source.name).exists():
         (bundle / source.name).write_text(source.document.text, encoding="utf-8")
     return bundle

@@ -193,7 +193,7 @@ DESIGNS = {
             widths=(32, 64),
             coarse=COARSE,
             fine=(0.6, 0.7, 0.75, 0.85, 0.9),
-            seeds=(0, 1),
+            seeds=(0, 1, 2),
             tokens=2 * TOKENS,
         ),
     )
