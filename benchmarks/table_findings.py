@@ -168,7 +168,7 @@ def compare(title: str, pairs: Sequence[tuple[Condition, Condition]]) -> None:
     print(f"{title[0].upper()}{title[1:]}:\n")
     print("| | γ* | γ* then | difference | 90% | verdict |")
     print("|---|---|---|---|---|---|")
-    for one, other in pairs:
+    for one, other in [*pairs, _mean_of(pairs)] if len(pairs) > 1 else pairs:
         seeds = min(one.seeds, other.seeds)
         difference = Estimate.of(other.star - one.star, other.draws - one.draws, seeds)
         print(
@@ -178,14 +178,30 @@ def compare(title: str, pairs: Sequence[tuple[Condition, Condition]]) -> None:
     print()
 
 
+def _mean_of(pairs: Sequence[tuple[Condition, Condition]]) -> tuple[Condition, Condition]:
+    """Return the mean over the widths; a draw takes the same seeds at each of them."""
+    one, other = (
+        Condition(
+            "mean",
+            float(np.mean([each.star for each in side])),
+            np.mean([each.draws for each in side], axis=0),
+            min(each.seeds for each in side),
+        )
+        for side in zip(*pairs, strict=True)
+    )
+    return one, other
+
+
 def _horizon(
     of_main: dict[int, Surfaces], draws: int, rng: np.random.Generator
 ) -> Iterator[tuple[Condition, Condition]]:
     table = read("horizon")
+    places = None
     for width in sorted(set(table["width"].to_pylist())):
         longer = surfaces(table, width)
         shared = _only_seeds(of_main[width], longer.seeds)
-        places = resampled(len(longer.seeds), draws, rng)
+        if places is None:
+            places = resampled(len(longer.seeds), draws, rng)
         yield (
             condition(f"width {width}", shared, places),
             condition(f"width {width}", longer, places),
@@ -196,9 +212,11 @@ def _mixture(
     best: dict[int, Condition], draws: int, rng: np.random.Generator
 ) -> Iterator[tuple[Condition, Condition]]:
     table = read("mixture")
+    places = None
     for width in sorted(set(table["width"].to_pylist())):
         found = surfaces(table, width)
-        places = resampled(len(found.seeds), draws, rng)
+        if places is None:
+            places = resampled(len(found.seeds), draws, rng)
         yield best[width], condition(f"width {width}", found, places)
 
 
@@ -206,9 +224,11 @@ def _truth(
     best: dict[int, Condition], draws: int, rng: np.random.Generator
 ) -> Iterator[tuple[Condition, Condition]]:
     table = read("truth")
+    places = None
     for width in sorted(set(table["width"].to_pylist())):
         found = surfaces(table, width)
-        places = resampled(len(found.seeds), draws, rng)
+        if places is None:
+            places = resampled(len(found.seeds), draws, rng)
         yield best[width], condition(f"width {width}", found, places)
 
 

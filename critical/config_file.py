@@ -31,7 +31,7 @@ def read_text(path: Path, error: type[CriticalError], what: str = "a config.json
 
     Raises:
         CriticalError: Of the class ``error``, where the file is missing, a folder, not a regular
-            file, unreadable, over 10 MiB or not UTF-8.
+            file, unreadable, empty, over 10 MiB or not UTF-8.
     """
     try:
         if path.is_dir():
@@ -47,6 +47,8 @@ def read_text(path: Path, error: type[CriticalError], what: str = "a config.json
         raise error(f"{str(path)[:200]!r} cannot be read: {why}") from reason
     if len(content) > LARGEST_BYTES:
         raise error(f"{path} is over 10 MiB: write the path of {what}, not of weights")
+    if not content.strip():
+        raise error(f"{path} is empty: write the path of {what}")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as reason:

@@ -12,6 +12,7 @@ from critical.errors import CriticalError, TargetError
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_SCIENTIFIC = re.compile(r"([-+]?\d*)(\.\d*)?[eE]([-+]?)(\d+)")
 
 
 class Keys:
@@ -25,6 +26,7 @@ class Keys:
         hint: What to do about a key that is missing.
         lenient: Whether a text that is a number is read as one: ``1e-5`` is a text in YAML 1.1,
             and several frameworks convert it.
+        yaml: Whether the file is YAML, so that such a text may have been meant as a number.
     """
 
     def __init__(
@@ -36,11 +38,12 @@ class Keys:
         error: type[CriticalError] = TargetError,
         hint: str = "as transformers' save_pretrained does",
         lenient: bool = False,
+        yaml: bool = False,
     ) -> None:
         self.values = values
         self._name, self._section = name, section
         self._where = f"{name}, {section}" if section else name
-        self._error, self._hint, self._lenient = error, hint, lenient
+        self._error, self._hint, self._lenient, self._yaml = error, hint, lenient, yaml
 
     def error(self, sentence: str) -> CriticalError:
         """Return the error that says ``sentence`` of this object."""
@@ -59,6 +62,7 @@ class Keys:
             error=self._error,
             hint=self._hint,
             lenient=self._lenient,
+            yaml=self._yaml,
         )
 
     def lacks(self, names: Sequence[str]) -> bool:
@@ -90,11 +94,16 @@ class Keys:
         if self._lenient and isinstance(value, str) and _NUMBER.fullmatch(value):
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.error(f"{self._given(names)} is {_shown(value)}: write a number, as 0.02")
+            name, meant = self._given(names), _meant(value) if self._yaml else None
+            if meant is not None:
+                raise self.error(f"YAML reads {name} {value} as a text: write {meant}")
+            raise self.error(f"{name} is {_shown(value)}: write a number, as 0.02")
         try:
             number = float(value)
         except OverflowError:
-            number = math.inf
+            raise self.error(
+                f"{self._given(names)} is too large: write a number, as 0.02"
+            ) from None
         if not math.isfinite(number):
             raise self.error(f"{self._given(names)} is not finite: write a number, as 0.02")
         return number
@@ -134,6 +143,18 @@ class Keys:
 
     def _given(self, names: Sequence[str]) -> str:
         return next((name for name in names if self.values.get(name) is not None), names[0])
+
+
+def _meant(value: object) -> str | None:
+    """Return a number as YAML 1.1 reads it, with a point and a signed exponent, of a text without.
+
+    None where the value is no such text.
+    """
+    match = _SCIENTIFIC.fullmatch(value) if isinstance(value, str) else None
+    if match is None or len(match[0]) > 40 or not _NUMBER.fullmatch(match[0]):
+        return None
+    whole, fraction, sign, exponent = match.groups()
+    return f"{whole}{fraction or '.0'}e{sign or '+'}{exponent}"
 
 
 def _shown(value: object) -> str:

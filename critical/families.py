@@ -15,7 +15,7 @@ class Family:
     Attributes:
         tied: Whether input and output embeddings are one matrix.
         kv_heads: Key and value heads; None for as many as there are heads.
-        head_dim: Dimension of a head; None for width / heads.
+        head_dim: Dimension of a head, of its values where that is another; None for width / heads.
         norm_eps: ε of the norms.
         initializer: The std that the initializer takes.
         initializer_key: The key that holds that std.
@@ -36,6 +36,8 @@ FAMILIES = {
     "codegen": Family(wide_feed_forward=True),
     "cohere": Family(tied=True),
     "cohere2": Family(tied=True),
+    "deepseek_v2": Family(head_dim=128, norm_eps=1e-6),
+    "deepseek_v3": Family(kv_heads=128, head_dim=128, norm_eps=1e-6),
     "falcon": Family(tied=True, wide_feed_forward=True),
     "gemma": Family(tied=True, kv_heads=16, head_dim=256, norm_eps=1e-6),
     "gemma2": Family(tied=True, kv_heads=4, head_dim=256, norm_eps=1e-6),
@@ -48,17 +50,19 @@ FAMILIES = {
     "granite": Family(norm_eps=1e-6),
     "jetmoe": Family(tied=True, kv_heads=16, head_dim=128, norm_eps=1e-6, initializer=0.01),
     "llama": Family(norm_eps=1e-6),
-    "minicpm3": Family(tied=True, kv_heads=40, head_dim=32, initializer=0.1),
+    "minicpm3": Family(tied=True, kv_heads=40, initializer=0.1),
     "mistral": Family(kv_heads=8, norm_eps=1e-6),
     "mixtral": Family(kv_heads=8),
     "nemotron": Family(initializer=0.0134),
     "olmo": Family(),
     "olmo2": Family(),
     "olmo3": Family(),
+    "olmoe": Family(),
     "opt": Family(tied=True, initializer_key="init_std"),
     "phi": Family(),
     "phi3": Family(),
     "qwen2": Family(kv_heads=32, norm_eps=1e-6),
+    "qwen2_moe": Family(kv_heads=16, norm_eps=1e-6),
     "qwen3": Family(kv_heads=32, head_dim=128, norm_eps=1e-6),
     "qwen3_moe": Family(kv_heads=4, norm_eps=1e-6),
     "smollm3": Family(tied=True, kv_heads=4, norm_eps=1e-6),

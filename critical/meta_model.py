@@ -3,13 +3,16 @@
 Nothing is allocated and nothing is downloaded; code that a configuration names (auto_map) is never
 run. Every in-place operation on a parameter is recorded as torch dispatches it, so that a std is
 what the family's own ``_init_weights`` asks for, and not what its configuration suggests.
+
+A depthwise convolution is no matrix, like biases and gains: each channel is filtered by itself, and
+no sum over inputs of the model's width is there for fan_in^−γ to hold.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -22,19 +25,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from critical.errors import TargetError
 from critical.layout import Kind, Matrix, grouped, kind_of_block, pattern
 from critical.target import Target
-from critical.trials.hf_config import without_hub
+from critical.trials.hf_config import quiet, without_code, without_hub
 
-# None of these changes a shape or an initialization; some need packages that are not here.
-_LEFT_OUT = (
-    "auto_map",
-    "quantization_config",
-    "dtype",
-    "torch_dtype",
-    "attn_implementation",
-    "_attn_implementation",
-    "experts_implementation",
-    "model_type",
-)
 _EXPERTS = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
 # transformers replaces functions of torch.nn.init while it initializes.
 _ONE_AT_A_TIME = Lock()
@@ -47,62 +39,107 @@ def build(target: Target) -> tuple[Matrix, ...]:
         TargetError: transformers is not installed or cannot build the family, or a parameter's
             fan-in or std is not known.
     """
-    model_class, config = _configuration(target)
-    recorder = Recorder()
-    with _ONE_AT_A_TIME, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with recorder, torch.device("meta"):
-                model = model_class.from_config(config, attn_implementation="eager")
-            with recorder:
-                model.initialize_weights()
-        # A family's code raises anything at a configuration that it did not expect.
-        except Exception as reason:
-            raise _not_built(target, reason) from reason
-    head = model.get_output_embeddings()
-    return grouped(
-        _Found(target, name, parameter, _owner(model, name), head).matrix(recorder)
-        for name, parameter in model.named_parameters()
-        if parameter.dim() > 1 and not name.rpartition(".")[2].endswith("bias")
-    )
+    config = configuration(target, target.model_type, target.config)
+    from transformers import AutoModelForCausalLM
+
+    model, recorder = recorded(target, AutoModelForCausalLM, config)
+    return grouped(listed(target, model, recorder, model.named_parameters()))
 
 
-def _configuration(target: Target) -> tuple[Any, Any]:
+def configuration(target: Target, model_type: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Return the configuration that transformers makes of a file's values.
+
+    Args:
+        target: Of the file, for messages.
+        model_type: The family.
+        values: Of the file, or of a configuration nested in it.
+
+    Raises:
+        TargetError: transformers is not installed, does not know the family, or refuses the values.
+    """
     without_hub()
     try:
-        from transformers import AutoModelForCausalLM
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+        from transformers import CONFIG_MAPPING
     except ImportError as reason:
         raise TargetError(
-            f"{target.name}: the matrices of {target.model_type} are known to transformers only: "
+            f"{target.name}: the matrices of {model_type} are known to transformers only: "
             'pip install "critical[hf]"'
         ) from reason
     try:
-        family = CONFIG_MAPPING[target.model_type]
+        family = CONFIG_MAPPING[model_type]
     except KeyError:
         raise TargetError(
-            f"{target.name}: transformers knows no model_type {target.model_type!r}, and a "
+            f"{target.name}: transformers knows no model_type {model_type!r}, and a "
             "configuration's own code is never run: write the model_type of the nearest family"
         ) from None
-    values: Mapping[str, Any] = {
-        key: value for key, value in target.config.items() if key not in _LEFT_OUT
-    }
     try:
-        return AutoModelForCausalLM, family.from_dict(dict(values))
+        with quiet():
+            return family.from_dict(without_code(dict(values)))
     # Validation errors of transformers and huggingface_hub share no base class.
     except Exception as reason:
-        raise _not_built(target, reason) from reason
+        raise _not_built(target, model_type, reason) from reason
 
 
-def _not_built(target: Target, reason: Exception) -> TargetError:
+def recorded(target: Target, model_class: Any, config: Any) -> tuple[Any, Recorder]:  # noqa: ANN401
+    """Build a model on the meta device, and record how it is drawn.
+
+    Raises:
+        TargetError: transformers cannot build it.
+    """
+    recorder = Recorder()
+    with _ONE_AT_A_TIME, quiet():
+        try:
+            with recorder, torch.device("meta"):
+                model = model_class.from_config(config, attn_implementation="eager")
+            with recorder, _untied(model):
+                model.initialize_weights()
+        # A family's code raises anything at a configuration that it did not expect.
+        except Exception as reason:
+            raise _not_built(target, config.model_type, reason) from reason
+    return model, recorder
+
+
+@contextmanager
+def _untied(model: Any) -> Iterator[None]:  # noqa: ANN401
+    """Give a tied head a matrix of its own meanwhile: it is drawn before it becomes the other."""
+    head = model.get_output_embeddings()
+    shared: Tensor | None = getattr(head, "weight", None)
+    embedding: object = getattr(model.get_input_embeddings(), "weight", None)
+    if shared is None or shared is not embedding:
+        yield
+        return
+    head.weight = nn.Parameter(torch.empty_like(shared))
+    yield
+    head.weight = shared
+
+
+def listed(
+    target: Target,
+    model: Any,  # noqa: ANN401
+    recorder: Recorder,
+    parameters: Iterable[tuple[str, nn.Parameter]],
+) -> Iterator[Matrix]:
+    """Yield the matrices among some parameters of a model, each with the std that it is drawn with.
+
+    Raises:
+        TargetError: The fan-in or the std of one is not known.
+    """
+    head = model.get_output_embeddings()
+    for name, parameter in parameters:
+        owner = model.get_submodule(name.rpartition(".")[0])
+        if parameter.dim() > 1 and not name.endswith("bias") and not _is_depthwise(owner):
+            yield _Found(target, name, parameter, owner, head).matrix(recorder)
+
+
+def _is_depthwise(owner: nn.Module) -> bool:
+    return isinstance(owner, nn.Conv1d) and owner.groups == owner.in_channels > 1
+
+
+def _not_built(target: Target, model_type: str, reason: Exception) -> TargetError:
     first = " ".join(str(reason).split())[:200] or type(reason).__name__
     return TargetError(
-        f"{target.name}: transformers cannot build this {target.model_type} as a decoder: {first}"
+        f"{target.name}: transformers cannot build this {model_type} as a decoder: {first}"
     )
-
-
-def _owner(model: nn.Module, name: str) -> nn.Module:
-    return model.get_submodule(name.rpartition(".")[0])
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's

@@ -20,6 +20,7 @@ from critical.config_file import parse_object, read_text
 from critical.config_keys import Keys
 from critical.errors import OptionError, TargetError
 from critical.families import FAMILIES, UNKNOWN, Family
+from critical.family_defaults import completed, hint
 
 _WIDTH = ("hidden_size", "n_embd", "d_model")
 _DEPTH = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
@@ -31,6 +32,11 @@ _EXPERT = ("moe_intermediate_size",)
 _NORM_EPS = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_epsilon", "norm_eps")
 _STD = ("initializer_range",)
 _TEXT = "text_config"
+_SHAPE = (
+    *(_WIDTH, _DEPTH, _HEADS, _KV_HEADS, ("head_dim", *_LATENT), (*_FEED_FORWARD, *_EXPERT)),
+    *(("vocab_size",), _NORM_EPS, _STD),
+)
+_NO_ATTENTION = frozenset({"falcon_mamba", "mamba", "mamba2", "rwkv", "xlstm"})
 _ZERO_BECOMES = 0.02
 """transformers reads ``initializer_range or 0.02`` (modeling_utils, ``_init_weights``)."""
 
@@ -55,6 +61,7 @@ class Target:
         initializer_key: The key that holds it: ``initializer_range``, or OPT's ``init_std``.
         section: ``text_config`` where the file nests its language model there, else None.
         config: The language model's own keys; two targets that differ here only are equal.
+        outer: The whole file where ``section`` is given, else None; not kept in documents.
     """
 
     name: str
@@ -72,6 +79,7 @@ class Target:
     initializer_key: str
     section: str | None
     config: Mapping[str, Any] = field(repr=False, compare=False)
+    outer: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def reference_gamma(self) -> float:
@@ -85,7 +93,9 @@ class Target:
 
     def to_document(self) -> dict[str, Any]:
         """Return the JSON document that ``from_document`` reads."""
-        return asdict(self)
+        document = asdict(self)
+        del document["outer"]
+        return document
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Target:
@@ -94,7 +104,7 @@ class Target:
         Raises:
             TargetError: The document lacks a field, or has one that is not known.
         """
-        expected = {each.name for each in fields(cls)}
+        expected = {each.name for each in fields(cls)} - {"outer"}
         if differing := expected ^ document.keys():
             raise TargetError(
                 f"the stored target has other fields than this version ({sorted(differing)}): "
@@ -126,10 +136,13 @@ def parse_target(text: str, name: str) -> Target:
     document = parse_object(text, name, TargetError)
     nested = isinstance(document.get(_TEXT), dict)
     section = _TEXT if nested else None
-    keys = Keys(document[_TEXT] if nested else document, name, section)
-    model_type = keys.identifier("model_type")
+    stated = Keys(document[_TEXT] if nested else document, name, section)
+    model_type = stated.identifier("model_type")
     family = FAMILIES.get(model_type, UNKNOWN)
-    _refuse_other_kinds(document, keys, model_type)
+    _refuse_other_kinds(document, stated, model_type)
+    keys = stated
+    if nested and any(stated.lacks(names) for names in _SHAPE):
+        keys = Keys(completed(stated.values, model_type, _SHAPE), name, section, hint=hint())
     width = keys.integer(_WIDTH, low=2, high=10**6)
     heads = keys.integer(_HEADS, high=10**5)
     outer = keys if not nested else Keys(document, name, None)
@@ -151,7 +164,8 @@ def parse_target(text: str, name: str) -> Target:
         initializer_range=_initializer_range(keys, std_key, family.initializer),
         initializer_key=std_key,
         section=section,
-        config=keys.values,
+        config=stated.values,
+        outer=document if nested else None,
     )
 
 
@@ -185,6 +199,11 @@ def proxy_shape(target: Target, width: int) -> tuple[int, int, int]:
 def _refuse_other_kinds(document: Mapping[str, Any], keys: Keys, model_type: str) -> None:
     if document.get("is_encoder_decoder") is True or keys.values.get("is_encoder_decoder") is True:
         raise keys.error(f"{model_type} is an encoder-decoder: write the config of a decoder")
+    if model_type in _NO_ATTENTION:
+        raise keys.error(
+            f"{model_type} has no attention, and models without it are not supported: write the "
+            "config of a decoder with attention heads"
+        )
     if "initializer_factor" in keys.values and "initializer_range" not in keys.values:
         raise keys.error(
             f"{model_type} scales its initialization by initializer_factor, which is no std: "

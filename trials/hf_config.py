@@ -72,7 +72,7 @@ def scaled_config(text: str, scale: Scale, *, vocabulary: int, longest: int) -> 
     family = family_of(str(values.get("model_type")))
     try:
         with quiet():
-            full = family.from_dict(_without_left_out(values))
+            full = family.from_dict(without_code(values))
             document = full.to_dict()
             small = _Scaling(full, document, scale).applied()
             small |= {key: None for key in _TOKENS if key in document}
@@ -132,6 +132,19 @@ def without_hub() -> None:
     os.environ |= _HUB_OFF
 
 
+def without_code(value: Any) -> Any:  # noqa: ANN401  # any JSON
+    """Return a configuration without what names code or files, in configurations within it too."""
+    if isinstance(value, list):
+        return [without_code(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: without_code(part)
+        for key, part in value.items()
+        if key not in _LEFT_OUT and "_implementation" not in key
+    }
+
+
 def transformers_version() -> str:
     """Return the version that is installed, without importing it.
 
@@ -160,19 +173,6 @@ def _not_installed() -> ModelError:
         'a proxy of the target\'s own family needs transformers: pip install "critical[hf]", '
         "or leave --proxy hf out"
     )
-
-
-def _without_left_out(value: Any) -> Any:  # noqa: ANN401  # any JSON
-    """Return a configuration without what names code or files, in configurations within it too."""
-    if isinstance(value, list):
-        return [_without_left_out(part) for part in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: _without_left_out(part)
-        for key, part in value.items()
-        if key not in _LEFT_OUT and "_implementation" not in key
-    }
 
 
 class _Scaling:

@@ -100,7 +100,7 @@ def initialize(
     Args:
         model: Any module. Tied parameters are drawn once. Hugging Face's Conv1D, its stacks of
             experts with their routers, and the fused in-projection of ``nn.MultiheadAttention``
-            are known besides Linear and Embedding.
+            are known besides Linear and Embedding; convolutions are not, and are left.
         gamma: The exponent γ.
         seed: Decides the random draws.
         convention: ``fan_in`` or ``width``, see the module's text.

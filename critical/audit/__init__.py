@@ -6,8 +6,8 @@ one is a function and a line in ``CHECKS``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -21,8 +21,9 @@ from critical.audit.rates import Rate, rates_of
 from critical.audit.remarks import remarks_of
 from critical.audit.saturation import Saturation, norm_eps, saturation_of
 from critical.audit.widths import Drift, drift_of, fixed_std
+from critical.errors import OptionError
 
-__all__ = ["CHECKS", "Audit", "Case", "Certainty", "Finding", "Recommended", "audit"]
+__all__ = ["CHECKS", "CODES", "Audit", "Case", "Certainty", "Finding", "Recommended", "audit"]
 
 CHECKS: Final[tuple[Callable[[Case], Iterator[Finding]], ...]] = (
     not_at_gamma,
@@ -38,6 +39,12 @@ CHECKS: Final[tuple[Callable[[Case], Iterator[Finding]], ...]] = (
     attention_sinks,
 )
 """In the order in which their findings are told; the hypotheses last."""
+CODES: Final = (
+    "not-at-gamma", "norm-eps", "embedding-apart", "head-apart", "embedding-scaled",
+    "one-std-several-gammas", "depth-scaling", "fixed-std", "adam-eps", "decayed-embedding",
+    "attention-sinks",
+)  # fmt: skip
+"""Of every finding that there can be, in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,20 @@ class Audit:
     saturation: Saturation | None
     findings: tuple[Finding, ...]
     remarks: tuple[str, ...]
+
+    def without(self, codes: Collection[str]) -> Audit:
+        """Return it without the findings of some codes, which become a remark.
+
+        Raises:
+            OptionError: There is no such code.
+        """
+        for code in codes:
+            if code not in CODES:
+                raise OptionError(f"--ignore {code!r} is no finding: write {', '.join(CODES)}")
+        left = tuple(each for each in self.findings if each.code not in codes)
+        gone = [each.code for each in self.findings if each.code in codes]
+        remark = (f"ignored as asked: {', '.join(gone)}",) if gone else ()
+        return replace(self, findings=left, remarks=(*self.remarks, *remark))
 
     def to_document(self) -> dict[str, Any]:
         """Return it as JSON."""

@@ -58,7 +58,7 @@ class Case:
         one = self.recommended
         if one is not None and one.study is not None:
             words.append(one.study)
-        words += ["--to", self.reading.framework, "--config", self.file]
+        words += ["--to", self.reading.framework, "--config", self.reading.edits or self.file]
         if one is None:
             words += ["--gamma", "G"]
         elif one.study is None:

@@ -42,8 +42,8 @@ def not_at_gamma(case: Case) -> Iterator[Finding]:
         what=f"{missed} of {total} matrices are drawn with {how}",
         why="γ-initialization draws every matrix with std = fan_in^−γ (arXiv 2405.05409, "
         "2501.08537)",
-        instead=f"{case.export_command()} sets what {case.reading.framework} has keys for; the "
-        "folder has code for the rest, where there can be any",
+        instead=f"{case.export_command()}: edits what {case.reading.framework} has a key for and "
+        "writes code for the rest",
         certainty="derived",
         numbers={
             "gamma": case.gamma,
@@ -114,8 +114,7 @@ def depth_scaled(case: Case) -> Iterator[Finding]:
         "n = √(2L), and γ act on the same matrices (the text of arXiv 2501.08537 does without, its "
         "code keeps it)",
         instead=scaling.remedy
-        or "no key turns it off: critical export with --bundle writes code that draws them with γ, "
-        "where there can be any",
+        or "no key turns it off: critical export with --bundle writes code that draws them with γ",
         certainty="derived",
         numbers={
             "formula": scaling.formula,

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from critical.frameworks.documents.yaml_document import written
+from critical.frameworks.documents.yaml_edit import written
 from critical.frameworks.reading import Reading, Setting
 from critical.layout import Matrix, pattern
 

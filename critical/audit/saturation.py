@@ -84,7 +84,7 @@ class Saturation:
 
     def restrains(self, gamma: float | None = None) -> bool:
         """Return whether the output RMS is under 0.995 now, or at γ."""
-        return self.mean_square(gamma) < MARGIN * self.eps.value
+        return self.mean_square(gamma) / MARGIN < self.eps.value  # To the last bit as relaxed().
 
     def to_document(self, gamma: float | None) -> dict[str, Any]:
         """Return it as JSON, with what the recommended γ makes of it."""

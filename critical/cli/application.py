@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 import typer
@@ -24,7 +26,26 @@ commands_files.register(app)
 
 def main() -> None:
     """Run a command. Exit status 0 done, 1 the work failed, 2 what the user wrote is wrong."""
-    sys.exit(_status(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # γ in ASCII
+    sys.exit(_flushed(_status(sys.argv[1:])))
+
+
+def _flushed(status: int) -> int:
+    """Write out what was printed; where that fails the status is 1."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _unwritten(error)
+    return status
+
+
+def _unwritten(error: OSError) -> int:
+    """Say that the output has no place, but to a reader that has gone; return the status."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Or Python's own flush at its end fails again.
+    if not isinstance(error, BrokenPipeError):
+        say(f"critical: the output cannot be written: {error.strerror}")
+    return 1
 
 
 def _status(arguments: list[str]) -> int:
@@ -40,8 +61,10 @@ def _status(arguments: list[str]) -> int:
         return 2
     except typer.Abort:
         return 130
-    except BrokenPipeError:
-        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EPIPE):
+            raise
+        return _unwritten(error)
     except Exception as error:
         known = getattr(error, "exit_status", None)
         if not isinstance(known, int):

@@ -27,6 +27,9 @@ def audit(
     settings: Settings = None,
     storage: Storage = None,
     strict: Annotated[bool, Option("--strict", help="Exit with 1 if anything is found.")] = False,
+    ignore: Annotated[
+        list[str] | None, Option(help="Leave a finding out, by its code; may be given again.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Audit a training configuration for what restrains small initialization; needs no search."""
@@ -36,7 +39,7 @@ def audit(
         raise typer.BadParameter("--gamma and --study exclude each other: write one of them")
     if settings is not None and study is None:
         raise typer.BadParameter("--settings are those of a study: write --study too")
-    found = audit_file(file, framework, gamma, study, settings, storage)
+    found = audit_file(file, framework, gamma, study, settings, storage).without(ignore or ())
     print_audit(found, Output(as_json=as_json))
     if strict and found.findings:
         raise typer.Exit(1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from critical.audit.saturation import Saturation, saturation_of
 from critical.cli.output import Output, say
 from critical.errors import ExportError
 from critical.export import Edited, export
@@ -14,6 +15,9 @@ from critical.export.bundle import write_bundle
 from critical.export.files import unified_diff, write_atomically
 from critical.frameworks import Reading, framework
 from critical.frameworks.opening import open_source
+
+_NORMALIZES = 0.95
+"""RMS of a norm's output under which it no longer normalizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Exported:
     before: str
     edited: Edited
     origin: Origin
+    first_norm: Saturation | None
 
     def deliver(
         self,
@@ -67,16 +72,15 @@ class Exported:
         self._check(in_place=in_place, bundle=bundle)
         place = self.config if in_place else output_file
         if place is not None:
-            write_atomically(place, self._result())
+            write_atomically(place, self._result(), None if self._is_code else self.config)
         written = [] if place is None else [place]
         if bundle is not None:
-            of_study = self.origin.to_document()
-            written += write_bundle(bundle, self.config.name, self.edited, of_study)
+            written += write_bundle(bundle, self.config, self.edited, self._context())
         if output.as_json:
             output.document(self._document(place, written))
             return
         if diff:
-            print(unified_diff(self.before, self.edited.text, self.config.name), end="")
+            self._print_diff()
         elif not written:
             print(self._result(), end="")
         for each in written:
@@ -99,6 +103,21 @@ class Exported:
                 f"--bundle {bundle} would replace {name}: write another folder, or --in-place too"
             )
 
+    def _print_diff(self) -> None:
+        path = self.config
+        plain = not path.is_absolute() and ".." not in path.parts
+        name = path.as_posix() if plain else path.name  # As git apply finds it from here.
+        changed = unified_diff(self.before, self.edited.text, name)
+        print(changed, end="")
+        if not changed:
+            say(f"nothing changes in {path.name}")
+
+    def _context(self) -> dict[str, Any]:
+        """Return what report.json and ``--json`` say besides the matrices."""
+        norm = self.first_norm
+        document = None if norm is None else norm.to_document(self.origin.gamma)
+        return {**self.origin.to_document(), "first_norm": document}
+
     @property
     def _is_code(self) -> bool:
         """Whether the hook is all that there is, for no key holds γ."""
@@ -111,7 +130,7 @@ class Exported:
 
     def _sentences(self, *, with_hook: bool) -> list[str]:
         report, hook = self.edited.report, self.edited.hook
-        sentences = [self._headline(), *report.could_not_express]
+        sentences = [self._headline(), *report.could_not_express, *self._saturated()]
         if hook is not None and with_hook:
             sentences.append(f"{hook.file_name} makes it exact: {hook.usage}")
         elif hook is not None:
@@ -121,7 +140,10 @@ class Exported:
     def _headline(self) -> str:
         report = self.edited.report
         if report.key is None:
-            return f"γ {report.gamma:.4g} at width {report.width}: no key of {report.framework}"
+            return (
+                f"{report.framework} has no key for an initialization: γ {report.gamma:.4g} at "
+                f"width {report.width} takes code"
+            )
         return (
             f"γ {report.gamma:.4g} is {report.key} {report.std:.6g} at width {report.width}: "
             f"{report.summary()}"
@@ -131,7 +153,7 @@ class Exported:
         hook = self.edited.hook
         return {
             **self.edited.report.to_document(),
-            **self.origin.to_document(),
+            **self._context(),
             "file": None if place is None else str(place),
             "written": [str(each) for each in written],
             "edited": self.edited.text,
@@ -139,6 +161,16 @@ class Exported:
             if hook is None
             else {"file_name": hook.file_name, "usage": hook.usage, "text": hook.text},
         }
+
+    def _saturated(self) -> Iterator[str]:
+        """Say so where the ε of the norm that reads the embedding outweighs it at this γ."""
+        norm, gamma = self.first_norm, self.origin.gamma
+        if norm is not None and norm.rms(gamma) < _NORMALIZES:
+            yield (
+                f"{norm.eps.key} {norm.eps.value:g} holds the first norm's output at an RMS of "
+                f"{norm.rms(gamma):.2f} at this γ: critical audit {self.config} --gamma "
+                f"{gamma:.4g} says what to write"
+            )
 
 
 def export_gamma(
@@ -164,11 +196,24 @@ def export_gamma(
     """
     chosen = framework(to)
     source = open_source(config, chosen)
+    reading = chosen.read(source)
     if gamma is not None:
+        _check_study(study, storage)
         origin = Origin(gamma, study)
     else:
-        origin = recommended_gamma(study, chosen.read(source), settings, storage)
-    return Exported(config, source.document.text, export(to, source, origin.gamma), origin)
+        origin = recommended_gamma(study, reading, settings, storage)
+    edited = export(to, source, origin.gamma)
+    return Exported(config, source.document.text, edited, origin, saturation_of(reading))
+
+
+def _check_study(study: str | None, storage: str | None) -> None:
+    """Refuse the name of a study that there is not, though γ is not taken from it."""
+    if study is None:
+        return
+    from critical.cli.studying import existing_store
+
+    with existing_store(storage) as store:
+        store.study(study)
 
 
 def recommended_gamma(

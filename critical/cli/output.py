@@ -30,8 +30,15 @@ class Output:
         from critical.cli.console import console
 
         out = console()
-        for renderable in renderables:
-            out.print(renderable)
+        if out.is_terminal:
+            for renderable in renderables:
+                out.print(renderable)
+            return
+        with out.capture() as captured:
+            for renderable in renderables:
+                out.print(renderable)
+        lines = captured.get().splitlines()
+        sys.stdout.writelines(f"{line.rstrip()}\n" for line in lines)  # Rich fills cells up.
 
 
 def say(message: str) -> None:

@@ -15,13 +15,13 @@ REPORT = "report.json"
 
 
 def write_bundle(
-    folder: Path, file_name: str, edited: Edited, of_study: Mapping[str, Any]
+    folder: Path, config: Path, edited: Edited, of_study: Mapping[str, Any]
 ) -> tuple[Path, ...]:
     """Write an export's files into a folder, each in one step, report.json last.
 
     Args:
-        folder: Made where it is missing.
-        file_name: Of the edited configuration, as its user calls it.
+        folder: Made where it is missing; an earlier bundle in it is replaced.
+        config: The configuration that was edited; its name and permissions are kept.
         edited: The export.
         of_study: What the report says of where γ comes from.
 
@@ -29,8 +29,10 @@ def write_bundle(
         The files written. A configuration that was not edited is not copied.
 
     Raises:
-        ExportError: The folder cannot be made or written to.
+        ExportError: The folder cannot be made or written to, or holds a file of one of the names
+            and is no bundle.
     """
+    file_name = config.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as reason:
@@ -50,7 +52,15 @@ def write_bundle(
             "hook": None if edited.hook is None else edited.hook.file_name,
         },
     }
+    if REPORT in texts:
+        raise ExportError(f"{file_name} would be lost under the report: rename it")
     texts[REPORT] = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    own = config.resolve()  # Where it stands, its user decides.
+    taken = [n for n in texts if (folder / n).exists() and (folder / n).resolve() != own]
+    if taken and not (folder / REPORT).exists():
+        raise ExportError(
+            f"{folder} is no bundle and has a {taken[0]}: write --bundle with another folder"
+        )
     for name, text in texts.items():
-        write_atomically(folder / name, text)
+        write_atomically(folder / name, text, config if name == file_name else None)
     return tuple(folder / name for name in texts)

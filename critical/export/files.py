@@ -12,17 +12,23 @@ from pathlib import Path
 from critical.errors import ExportError
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, like: Path | None = None) -> None:
     """Replace a file by a text, or create it, so that no reader ever sees half of it.
 
     The text goes to a temporary file in the same folder, is forced to the disk and renamed. A
     symbolic link is followed; permissions are kept. Line ends are written as they are.
 
+    Args:
+        path: The file.
+        text: What it is to hold.
+        like: A file whose permissions a new one gets, so that a script can be run; None for the
+            usual ones.
+
     Raises:
         ExportError: The folder is missing or not writable, or the path is not a regular file.
     """
     try:
-        _replace(path.resolve(), text.encode("utf-8"))
+        _replace(path.resolve(), text.encode("utf-8"), like)
     except (OSError, RuntimeError) as reason:
         why = getattr(reason, "strerror", None) or str(reason)
         raise ExportError(
@@ -41,8 +47,10 @@ def unified_diff(before: str, after: str, file_name: str) -> str:
     return "".join(marked)
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes, like: Path | None) -> None:
     mode = _mode(path)
+    if mode is None and like is not None:
+        mode = _mode(like)
     temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}.tmp")
     try:
         descriptor = os.open(

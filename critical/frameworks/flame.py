@@ -16,7 +16,7 @@ from critical.errors import ExportError
 from critical.frameworks.documents.document import Document, Format
 from critical.frameworks.fla_families import OF_FLA_ONLY
 from critical.frameworks.framework import Changes, Hook, Source
-from critical.frameworks.hf import notes, reading_of, std_of
+from critical.frameworks.hf import alone, notes, reading_of, std_of
 from critical.frameworks.hooks import module_hook
 from critical.frameworks.reading import Attention, Norms, Reading, Setting
 from critical.layout import Kind, Matrix
@@ -56,7 +56,8 @@ class Flame:
                 f"here, of its own families only those of {_READ} are: write the config of one of "
                 "these, or of a family of transformers"
             )
-        return reading_of(parse_target(source.document.text, source.name), self.name)
+        target = parse_target(source.document.text, source.name)
+        return reading_of(alone(target, self.name), self.name)
 
     def changes(self, source: Source, reading: Reading, gamma: float) -> Changes:
         """Return ``initializer_range`` = width^−γ.

@@ -43,8 +43,8 @@ _EPS = {
     "te_rmsnorm": ("rms_norm_epsilon", 1e-8),
 }
 _USAGE = (
-    "in train.py, call critical_init.use_in_gpt_neox() before pretrain(neox_args=neox_args), which "
-    "was not run with GPT-NeoX itself"
+    "in train.py, call critical_init.use_in_gpt_neox() before pretrain(neox_args=neox_args); this "
+    "hook was checked against GPT-NeoX's source, not run in it"
 )
 _ONCE = (
     f"GPT-NeoX refuses a key that two of its files give: {_INPUTS}, {_OUTPUTS} and {_STD} must "
@@ -135,7 +135,7 @@ def _keys(source: Source) -> Keys:
     values: Mapping[str, Any] = source.document.values
     by_name = {name: values[key] for name, key in _spellings(source).items()}
     hint = "into the same file as the model's other keys"
-    return Keys(by_name, source.name, None, error=ExportError, hint=hint)
+    return Keys(by_name, source.name, None, error=ExportError, hint=hint, yaml=True)
 
 
 def _drawn(keys: Keys, name: str, default: str, std: float, model: NeoXModel) -> float:
@@ -163,10 +163,10 @@ def _depth_scaling(keys: Keys, model: NeoXModel) -> DepthScaling | None:
         "single_residual_scaled_normal": f"std / √{model.depth}",
         "wang_init": f"2 / ({model.depth} · √{model.width})",
     }
-    method = keys.text(_OUTPUTS, "scaled_normal")
-    if method not in formulas or method == keys.text(_INPUTS, "normal"):
+    method, inputs = keys.text(_OUTPUTS, "scaled_normal"), keys.text(_INPUTS, "normal")
+    if method not in formulas or method == inputs:
         return None
-    return DepthScaling(formulas[method], f"{_OUTPUTS}: normal")
+    return DepthScaling(formulas[method], f"{_OUTPUTS}: {inputs}")
 
 
 def _setting(keys: Keys, name: str, default: float) -> Setting[float]:

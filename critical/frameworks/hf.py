@@ -3,14 +3,19 @@
 std = width^−γ is exact for every matrix whose fan-in is the width and that the family draws with
 its plain std; every other one has the std that ``_init_weights`` gives it (source: transformers
 5.23, run on torch's meta device).
+
+A multimodal configuration nests its language model in ``text_config``. That alone is read, as the
+whole model builds and draws it.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import takewhile
 
 from critical.config_keys import Keys
-from critical.errors import ExportError
+from critical.errors import ExportError, TargetError
 from critical.family_kinds import FAMILY_KINDS
 from critical.frameworks.documents.document import Document, Format
 from critical.frameworks.fla_families import OF_FLA_ONLY
@@ -27,6 +32,11 @@ from critical.target import Target, parse_target
 _USAGE = (
     "call critical_init.initialize(model) right after AutoModelForCausalLM.from_config(config), "
     "before the model is wrapped or its optimizer is made"
+)
+_HEAD_UNKNOWN = "whether a head of its own is drawn, and by which configuration, is not known here"
+_NESTED_USAGE = (
+    "call {calls} right after the whole model is built, before it is wrapped or its optimizer is "
+    "made: on the whole model it would draw vision towers and projectors too"
 )
 TRAINER = trainer_optimizer(Keys({}, "", None))
 """What is taken for a config.json, which has no optimizer."""
@@ -62,15 +72,16 @@ class HuggingFace:
         """Return ``initializer_range`` = width^−γ.
 
         Raises:
-            ExportError: The language model is nested in a multimodal configuration, or its family
-                draws no matrix with that std.
+            ExportError: The family draws no matrix with that std.
         """
-        target = parse_target(source.document.text, source.name)
-        return Changes({(target.initializer_key,): std_of(target, reading, gamma)}, notes(reading))
+        if reading.std is None:
+            return Changes({}, (f"no key is written, for {_HEAD_UNKNOWN}",))
+        std = std_of(parse_target(source.document.text, source.name), reading, gamma)
+        return Changes({tuple(reading.std.key.split(".")): std}, notes(reading))
 
     def hook(self, reading: Reading, gamma: float) -> Hook | None:
         """Return the module that redraws every matrix by its own fan-in."""
-        return module_hook(gamma, _USAGE)
+        return module_hook(gamma, nested_usage(reading) or _USAGE)
 
 
 def reading_of(target: Target, framework: str) -> Reading:
@@ -79,13 +90,77 @@ def reading_of(target: Target, framework: str) -> Reading:
     Raises:
         TargetError: The model's matrices are not known without transformers.
     """
+    if target.outer is not None:
+        return _reading_of_nested(target, framework)
     found = matrices(target)
+    return _reading_of(target, framework, found, tied=not any(m.kind == "head" for m in found))
+
+
+def alone(target: Target, framework: str) -> Target:
+    """Return a language model that stands alone in its file.
+
+    Raises:
+        ExportError: It is nested in a multimodal configuration.
+    """
+    if target.section is not None:
+        raise ExportError(
+            f"{target.name} nests its language model in {target.section}, which {framework} is "
+            "not known here to draw: audit or export it as hf"
+        )
+    return target
+
+
+def nested_usage(reading: Reading) -> str | None:
+    """Say where to call the hook on a nested language model; None of one that stands alone."""
+    if reading.target is None or reading.target.section is None:
+        return None
+    if reading.std is None:
+        return _NESTED_USAGE.format(
+            calls="critical_init.initialize(…) on the language model, and on its head,"
+        )
+    heads = [each.name.removesuffix(".weight") for each in reading.matrices if each.kind == "head"]
+    parts = [each.name.split(".") for each in reading.matrices if each.kind != "head"]
+    levels = zip(*parts, strict=False)
+    same = (names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels))
+    calls = [f"critical_init.initialize(model.{path})" for path in (".".join(same), *heads)]
+    return _NESTED_USAGE.format(calls=" and ".join(calls))
+
+
+def _reading_of_nested(target: Target, framework: str) -> Reading:
+    """Return the reading of a language model as the whole model builds it, where that is known."""
+    # torch and transformers take seconds to import.
+    from critical.nested_model import build_nested
+
+    only = (
+        f"only the language model in {target.section} is read: vision towers, projectors and the "
+        "like are drawn by rules of their own"
+    )
+    try:
+        nested = build_nested(target)
+    except TargetError as reason:
+        found = tuple(each for each in matrices(target) if each.kind != "head")
+        reading = _reading_of(target, framework, found, tied=False)
+        said = (*reading.remarks, only, f"{_HEAD_UNKNOWN}: {reason}")
+        return replace(reading, std=None, remarks=said)
+    reading = _reading_of(target, framework, nested.matrices, tied=nested.head is None)
+    return replace(reading, remarks=(*reading.remarks, only))
+
+
+def _reading_of(
+    target: Target, framework: str, found: tuple[Matrix, ...], *, tied: bool
+) -> Reading:
     key = target.initializer_key
+    stated = target.config.get(key)
+    where = "" if target.section is None else f"{target.section}."
     remarks = []
     if target.model_type not in FAMILY_KINDS:
         remarks.append(f"how {target.model_type} places its norms is not known here")
-    if key == "initializer_range" and target.config.get(key) == 0:
-        remarks.append("transformers reads initializer_range 0.0 as 0.02")
+    if key == "initializer_range" and stated == 0:
+        remarks.append(f"transformers reads {key} 0 as {target.initializer_range:g}")
+    elif key in target.config and stated is None:
+        remarks.append(
+            f"{key} is null, which transformers 5 refuses: taken is {target.initializer_range:g}"
+        )
     return Reading(
         framework=framework,
         file_name=target.name,
@@ -93,9 +168,9 @@ def reading_of(target: Target, framework: str) -> Reading:
         width=target.width,
         depth=target.depth,
         matrices=found,
-        std=Setting(key, target.initializer_range, target.config.get(key) is not None),
+        std=Setting(f"{where}{key}", target.initializer_range, bool(stated)),
         norms=norms(target),
-        tied=not any(each.kind == "head" for each in found),
+        tied=tied,
         attention=attention(target),
         depth_scaling=_depth_scaling(target, found),
         optimizer=TRAINER,
@@ -108,23 +183,15 @@ def std_of(target: Target, reading: Reading, gamma: float) -> float:
     """Return width^−γ, the std to write.
 
     Raises:
-        ExportError: The language model is nested in a multimodal configuration, or its family
-            draws no matrix with the std of its key.
+        ExportError: The family draws no matrix with the std of its key.
     """
-    std, key = float(target.width**-gamma), target.initializer_key
-    if target.section is not None:
-        raise ExportError(
-            f"{target.name} nests its language model in {target.section}, and transformers "
-            f"takes the output head's std from elsewhere: write {key} {std!r} into a "
-            "config.json of the language model alone"
-        )
-    now = target.initializer_range
+    key, now = target.initializer_key, target.initializer_range
     if not any(math.isclose(each.configured_std, now, rel_tol=1e-9) for each in reading.matrices):
         raise ExportError(
             f"{target.name}: {target.model_type} draws no matrix with {key}, so that no value of "
             "it is γ: write --to pytorch for a module that draws with γ"
         )
-    return std
+    return float(target.width**-gamma)
 
 
 def notes(reading: Reading) -> tuple[str, ...]:

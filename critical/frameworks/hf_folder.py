@@ -39,16 +39,15 @@ def target_in_folder(
         section: The configuration's key for them, for messages.
 
     Raises:
-        CriticalError: There is no such folder, or its config.json is not a decoder's; or an
-            override changes a key that transformers has by then derived others from.
+        CriticalError: There is no such folder, or its config.json is not a decoder's or nests it;
+            or an override changes a key that transformers has by then derived others from.
     """
     path = config_of(source, key, named)
     values = parse_object(read_text(path, TargetError), path.name, TargetError)
-    nested = isinstance(values.get("text_config"), dict)
-    if nested and overrides:
+    if isinstance(values.get("text_config"), dict):
         raise ExportError(
-            f"{source.name}: {named[:80]!r} nests its language model in text_config, and what "
-            f"{section} sets does not reach it: write them into {path.name}"
+            f"{source.name}: {named[:80]!r} nests its language model in text_config, which nothing "
+            f"in {source.name} reaches: audit or export {path} alone, as hf"
         )
     for name in _DERIVED:
         if name in overrides and overrides[name] != values.get(name):
@@ -75,7 +74,7 @@ def config_of(source: Source, key: str, named: str) -> Path:
             break  # No path can be so long, or hold such a character.
     raise ExportError(
         f"{source.name}: {key} {named[:80]!r} is no folder here that holds a config.json, and "
-        "nothing is downloaded: download it, or write --config with its config.json and --to hf"
+        "nothing is downloaded: download its config.json, and audit or export that, as hf"
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-from critical.families import FAMILIES
 from critical.family_kinds import FAMILY_KINDS
 from critical.frameworks.reading import Norms, Setting
 from critical.target import Target
@@ -38,10 +37,10 @@ _SCALES = {"minicpm3": 12.0}
 
 
 def norms(target: Target) -> Norms | None:
-    """Return the norms of a model; None where its family's, or their ε, are not known."""
+    """Return the norms of a model; None where its family's are not known."""
     kinds = FAMILY_KINDS.get(target.model_type)
     stated = target.norm_eps_key
-    if kinds is None or (stated is None and target.model_type not in FAMILIES):
+    if kinds is None:
         return None
     key = stated or _KEYS.get(target.model_type, _RMS)
     eps = target.norm_eps
@@ -54,6 +53,8 @@ def norms(target: Target) -> Norms | None:
         factor = target.config.get(name)
         if isinstance(factor, int | float) and not isinstance(factor, bool) and factor > 0:
             scale = float(factor)
+    if target.section is not None and " " not in key:
+        key = f"{target.section}.{key}"
     return Norms(
         Setting(key, eps, stated is not None),
         read_embedding=kinds.placement != "post",

@@ -16,6 +16,7 @@ from critical.frameworks.documents.document import Document, Format
 from critical.frameworks.framework import Changes, Hook, Source
 from critical.frameworks.hooks import FILE_NAME, filled
 from critical.frameworks.litgpt_model import Model, model_of
+from critical.frameworks.litgpt_table import entry, table, version
 from critical.frameworks.reading import (
     Attention,
     DepthScaling,
@@ -55,7 +56,7 @@ class LitGPT:
         """Return the model that a file describes.
 
         Raises:
-            ExportError: It names a model without its sizes, or a key of it is wrong.
+            ExportError: It names a model whose sizes are not known here, or a key of it is wrong.
         """
         keys = Keys(
             source.document.values,
@@ -66,7 +67,9 @@ class LitGPT:
             hint="as LitGPT's model_config.yaml has it",
         )
         tied = keys.inner("train").boolean("tie_embeddings", False)
-        model = model_of(_model_keys(keys), tied=tied)
+        given = _given(keys)
+        model = model_of(_named(keys) if given is None else given, tied=tied)
+        said = () if given is not None else (f"the model's sizes are those of litgpt {version()}",)
         return Reading(
             framework=self.name,
             file_name=source.name,
@@ -75,11 +78,12 @@ class LitGPT:
             depth=model.depth,
             matrices=merged(model.matrices()),
             std=None,
-            norms=_norms(model),
+            norms=_norms(model, in_file=given is not None),
             tied=tied,
             attention=Attention(model.keys.boolean("norm_qk", False), gated=False),
             depth_scaling=_depth_scaling(model),
             optimizer=_optimizer(keys, source.name),
+            remarks=said,
         )
 
     def changes(self, source: Source, reading: Reading, gamma: float) -> Changes:
@@ -91,22 +95,37 @@ class LitGPT:
         return Hook(FILE_NAME, filled("litgpt", {"GAMMA": gamma}), _USAGE)
 
 
-def _model_keys(keys: Keys) -> Keys:
+def _given(keys: Keys) -> Keys | None:
+    """Return the model's sizes where the file has them."""
     if not keys.lacks((_SECTION,)) and keys.values[_SECTION] is not None:
         return keys.inner(_SECTION)
-    if not keys.lacks(("n_embd", "n_layer")):
-        return keys
-    named = keys.values.get("model_name")
-    which = f"{str(named)[:60]!r}" if named else "a model"
-    raise keys.error(
-        f"{which} has its sizes in LitGPT's own table, which is not known here: write them as "
-        "model_config, as LitGPT saves them in model_config.yaml"
-    )
+    return None if keys.lacks(("n_embd", "n_layer")) else keys
 
 
-def _norms(model: Model) -> Norms | None:
+def _named(keys: Keys) -> Keys:
+    """Return the sizes that LitGPT's table has for model_name."""
+    name = keys.text("model_name", "")
+    where = f"as {_SECTION}, as LitGPT saves them in model_config.yaml"
+    if not name:
+        raise keys.error(f"there is no model_name: write one, or the model's sizes {where}")
+    entries = table()
+    if entries is None:
+        raise keys.error(
+            f"{name[:60]!r} has its sizes in LitGPT's own table: pip install litgpt beside "
+            f"critical, or write them {where}"
+        )
+    found = entry(entries, name)
+    if found is None:
+        raise keys.error(
+            f"{name[:60]!r} is not in the table of litgpt {version()}: write a name that "
+            f"litgpt pretrain list shows, or the model's sizes {where}"
+        )
+    return Keys({_SECTION: found}, name, None, error=ExportError).inner(_SECTION)
+
+
+def _norms(model: Model, *, in_file: bool) -> Norms | None:
     keys = model.keys
-    stated = keys.values.get("norm_eps") is not None
+    stated = in_file and keys.values.get("norm_eps") is not None
     return Norms(
         Setting("model_config.norm_eps", keys.positive(("norm_eps",), 1e-5), stated),
         read_embedding=keys.boolean("norm_1", True),

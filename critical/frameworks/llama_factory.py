@@ -13,7 +13,7 @@ from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.documents.document import Document, Format
 from critical.frameworks.framework import Changes, Hook, Source
-from critical.frameworks.hf import notes, reading_of, std_of
+from critical.frameworks.hf import alone, notes, reading_of, std_of
 from critical.frameworks.hf_folder import config_of, target_in_folder, trainer_optimizer
 from critical.frameworks.hooks import module_hook
 from critical.frameworks.reading import Reading
@@ -55,10 +55,12 @@ class LlamaFactory:
                 decoder.
         """
         if source.document.format == "json":
-            return reading_of(parse_target(source.document.text, source.name), self.name)
+            target = parse_target(source.document.text, source.name)
+            return reading_of(alone(target, self.name), self.name)
         keys = _keys(source)
         key = "model_name_or_path"
-        target = target_in_folder(source, key, keys.text(key), {}, key)
+        named = keys.text(key)
+        target = target_in_folder(source, key, named, {}, key)
         reading = reading_of(target, self.name)
         said = []
         if keys.values.get("resize_vocab"):
@@ -67,6 +69,7 @@ class LlamaFactory:
             reading,
             optimizer=trainer_optimizer(keys),
             remarks=(*reading.remarks, *said),
+            edits=str(config_of(source, key, named)),
         )
 
     def changes(self, source: Source, reading: Reading, gamma: float) -> Changes:

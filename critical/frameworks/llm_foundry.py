@@ -18,7 +18,7 @@ from critical.frameworks.hooks import FILE_NAME, filled, module_hook
 from critical.frameworks.llm_foundry_choice import nearest
 from critical.frameworks.llm_foundry_hf import NAME as HF
 from critical.frameworks.llm_foundry_hf import hf_changes, hf_reading
-from critical.frameworks.llm_foundry_init import Initialization, torch_linear
+from critical.frameworks.llm_foundry_init import OURS, Initialization, torch_linear
 from critical.frameworks.llm_foundry_model import HEAD, Mpt
 from critical.frameworks.llm_foundry_optimizer import optimizer
 from critical.frameworks.reading import Attention, DepthScaling, Norms, Reading, Setting
@@ -28,7 +28,7 @@ _INIT = ("model", "init_config")
 _OLD = ("param_init_fn", "init_std", "emb_init_std", "init_div_is_residual", "init_gain")
 _USAGE = (
     f"put it where training starts, write code_paths: [{FILE_NAME}] at the YAML's top level, and "
-    "name: critical_ under model.init_config"
+    f"name: {OURS}{{gamma!r}} under model.init_config"
 )
 _HF_USAGE = (
     "python critical_init.py FOLDER NEW_FOLDER draws the model's config.json and saves it as a "
@@ -89,7 +89,8 @@ class LlmFoundry:
             each.name == HEAD and math.isclose(each.configured_std, torchs)
             for each in reading.matrices
         )
-        return Hook(FILE_NAME, text, _USAGE, leaves=(HEAD,) if undrawn else ())
+        usage = _USAGE.format(gamma=float(gamma))
+        return Hook(FILE_NAME, text, usage, leaves=(HEAD,) if undrawn else ())
 
 
 def _keys(source: Source) -> Keys:
@@ -127,7 +128,7 @@ def _mpt_reading(keys: Keys, model: Keys, file_name: str) -> Reading:
         if init.divisor == 1
         else DepthScaling(f"std / {init.divisor:.6g}", _remedy(init)),
         optimizer=optimizer(keys),
-        remarks=(*_head_notes(mpt), *_old(model)),
+        remarks=(*_head_notes(mpt), *_old(model), *_ours(keys, init)),
     )
 
 
@@ -153,6 +154,15 @@ def _head_notes(mpt: Mpt) -> tuple[str, ...]:
         "the untied head keeps torch's own draw, 1/√(3·fan_in), because init_config reaches it "
         "only with init_device: meta and an fsdp_config",
     )
+
+
+def _ours(keys: Keys, init: Initialization) -> tuple[str, ...]:
+    if init.gamma is None:
+        return ()
+    paths = keys.values.get("code_paths")
+    named = isinstance(paths, list) and any(str(path).endswith(FILE_NAME) for path in paths)
+    missing = "" if named else ", which code_paths does not name"
+    return (f"{FILE_NAME}{missing}, draws with γ {init.gamma:g} as init_config's name says",)
 
 
 def _old(model: Keys) -> tuple[str, ...]:

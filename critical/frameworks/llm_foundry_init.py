@@ -2,6 +2,7 @@
 
 Quantities:
     std       of a matrix, or of an embedding
+    γ         of ``critical_γ``, which the module in code_paths registers: std = fan_in^−γ, always
     fan_in    of a matrix; fan_out of the part of it that is drawn at once: of fused or separate
               queries, keys and values each head is
     divisor   of the std of residual projections (attn.out_proj and ffn.down_proj)
@@ -13,6 +14,7 @@ models/utils/config_defaults.py.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +31,10 @@ _GAINS = {
     "selu": 3 / 4,
 }
 """torch.nn.init.calculate_gain, of all but leaky_relu."""
+_GAMMA = re.compile(r"\d{1,20}(\.\d{1,20})?(e-\d{1,3})?")
+_LARGEST_GAMMA = 4.0
+OURS = "critical_"
+"""What the name of the initialization that an export's module registers begins with; γ follows."""
 NAMES = (
     "baseline_",
     "default_",
@@ -54,6 +60,7 @@ class Initialization:
         fan_out: Whether kaiming's fan is fan_out.
         divisor: Of the std of residual projections; 1 for none.
         embedding_std: Where the configuration gives embeddings one of their own.
+        gamma: Of critical_γ; None of all others.
     """
 
     name: str
@@ -64,6 +71,7 @@ class Initialization:
     fan_out: bool
     divisor: float
     embedding_std: float | None
+    gamma: float | None = None
 
     @classmethod
     def read(cls, init: Keys, width: int, depth: int) -> Initialization:
@@ -73,6 +81,9 @@ class Initialization:
             CriticalError: It names what is not known here, or lacks what that needs.
         """
         name = init.text("name", "kaiming_normal_")
+        if name.startswith(OURS):
+            gamma = _gamma(init, name)
+            return cls(OURS, width, depth, 0.0, 0.0, False, 1.0, None, gamma)
         if name not in NAMES:
             raise init.error(
                 f"name {name[:40]!r} is not known to draw: write one of {', '.join(NAMES)}"
@@ -95,6 +106,8 @@ class Initialization:
 
     def std(self, fan_in: int, fan_out: int) -> float:
         """Return the std of a linear layer that is no residual projection."""
+        if self.gamma is not None:
+            return float(fan_in**-self.gamma)
         if self.name == "baseline_":
             return self.init_std
         if self.name in ("small_init_", "neox_init_"):
@@ -114,6 +127,16 @@ class Initialization:
         if self.embedding_std is not None:
             return self.embedding_std
         return 1.0 if self.name == "default_" else self.std(self.width, rows)
+
+
+def _gamma(init: Keys, name: str) -> float:
+    text = name.removeprefix(OURS)
+    if not _GAMMA.fullmatch(text) or float(text) > _LARGEST_GAMMA:
+        raise init.error(
+            f"name {name[:40]!r} does not say with which γ critical_init.py draws: write the NAME "
+            f"that it registers, as {OURS}0.7"
+        )
+    return float(text)
 
 
 def torch_linear(fan_in: int) -> float:

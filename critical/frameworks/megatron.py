@@ -26,7 +26,7 @@ _OPTIMIZER = (
     "end-weight-decay",
 )
 _USAGE = (
-    "call critical_init.apply(config) right behind config = core_transformer_config_from_args(args)"
+    "call critical_init.apply(config) right after config = core_transformer_config_from_args(args)"
     ", which is in gpt_builders.py, or in pretrain_gpt.py of older versions"
 )
 NO_DECAY = (
@@ -133,7 +133,7 @@ def _optimizer(options: MegatronArguments) -> Optimizer | None:
 def _remarks(
     document: ArgumentsDocument, options: MegatronArguments, model: MegatronModel
 ) -> tuple[str, ...]:
-    said = list(document.options.remarks)
+    said = [*document.options.remarks, *options.defaults()]
     if not model.vocabulary:
         said.append(
             "how many rows the embedding has is the tokenizer's to say, and shown as 0 here: "

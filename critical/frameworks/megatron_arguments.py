@@ -62,6 +62,7 @@ class MegatronArguments:
 
     def __init__(self, document: ArgumentsDocument) -> None:
         self._document, self.name = document, document.name
+        self._read: dict[str, None] = {}
         self._keys = Keys(
             {f"--{name}": _typed(value) for name, value in document.values.items()},
             document.name,
@@ -115,6 +116,11 @@ class MegatronArguments:
         """Return why the value of an option cannot be told; None where every one can."""
         found = (self._document.unreadable.get(name) for name in names)
         return next((each for each in found if each is not None), None)
+
+    def defaults(self) -> tuple[str, ...]:
+        """Return a sentence on every option read so far that is a variable's default."""
+        found = self._document.options.defaults
+        return tuple(found[name] for name in self._read if name in found)
 
     def error(self, sentence: str) -> ExportError:
         """Return the error that says ``sentence`` of this script."""
@@ -217,6 +223,7 @@ class MegatronArguments:
         )
 
     def _known(self, name: str) -> None:
+        self._read[name] = None
         if problem := self.problem(name):
             raise ExportError(problem)
 

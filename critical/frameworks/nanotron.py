@@ -109,7 +109,7 @@ class Nanotron:
 
 def _keys(source: Source) -> Keys:
     hint = "as nanotron reads it"
-    return Keys(source.document.values, source.name, None, error=ExportError, hint=hint)
+    return Keys(source.document.values, source.name, None, error=ExportError, hint=hint, yaml=True)
 
 
 def _random_init(keys: Keys) -> Keys:

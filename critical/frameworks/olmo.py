@@ -148,7 +148,14 @@ def _depth_scaling(model: Model) -> DepthScaling | None:
         "full_megatron": f"std / √(2 · {model.depth})",
     }
     formula = formulas.get(model.init_fn)
-    return None if formula is None else DepthScaling(formula, "model.init_fn: normal")
+    if formula is None:
+        return None
+    remedy = "model.init_fn: normal"
+    if model.init_fn == "mitchell":  # It draws the rest with 1/√width, and not with init_std.
+        factor = model.keys.number(("init_cutoff_factor",), 0.0) or None
+        std = model.width**-0.5 * kept(model.cut) / kept(factor)
+        remedy += f" and model.init_std: {std:.6g}, which the rest has now"
+    return DepthScaling(formula, remedy)
 
 
 def _optimizer(keys: Keys) -> Optimizer | None:

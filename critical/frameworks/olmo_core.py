@@ -141,7 +141,12 @@ def _depth_scaling(model: Model) -> DepthScaling | None:
         "normalized": f"std / √(2 · {model.depth})",
     }
     formula = formulas.get(model.method)
-    return None if formula is None else DepthScaling(formula, "model.init_method: normal")
+    if formula is None:
+        return None
+    remedy = "model.init_method: normal"
+    if model.method == "normalized":  # It draws the rest with 1/√width, and not with init_std.
+        remedy += f" and model.init_std: {model.width**-0.5:.6g}, which the rest has now"
+    return DepthScaling(formula, remedy)
 
 
 def _optimizer(keys: Keys) -> Optimizer | None:

@@ -19,6 +19,12 @@ _SUFFIXES: dict[str, Format] = {
     ".sh": "arguments", ".bash": "arguments", ".args": "arguments", ".slurm": "arguments",
     ".sbatch": "arguments",
 }  # fmt: skip
+_SPOKEN: dict[Format, str] = {
+    "json": "a JSON file",
+    "yaml": "a YAML file",
+    "arguments": "a script or file of arguments",
+    "python": "a Python file of assignments",
+}
 
 
 def open_source(path: Path, chosen: Framework) -> Source:
@@ -27,9 +33,14 @@ def open_source(path: Path, chosen: Framework) -> Source:
     Raises:
         CriticalError: It cannot be read, or is in none of the framework's formats.
     """
-    text = read_text(path, ExportError, _WHAT)
-    document = _document(text, path.name, _format(path, text, chosen.formats))
-    return Source(document, path.parent)
+    text = _read(path)
+    how = _format(path, text, chosen.formats)
+    if how != "json" and _look(text) == "json" and how != "yaml":
+        raise ExportError(
+            f"{path.name} is JSON, which {chosen.name} does not read: write {_SPOKEN[how]}, or "
+            "another framework"
+        )
+    return Source(_document(text, path.name, how), path.parent)
 
 
 def recognise(path: Path, frameworks: tuple[Framework, ...]) -> tuple[Framework, Source]:
@@ -38,16 +49,31 @@ def recognise(path: Path, frameworks: tuple[Framework, ...]) -> tuple[Framework,
     Raises:
         CriticalError: It cannot be read, or no framework claims it.
     """
-    text = read_text(path, ExportError, _WHAT)
+    text = _read(path)
     every: tuple[Format, ...] = ("json", "yaml", "arguments", "python")
     document = _document(text, path.name, _format(path, text, every))
     for each in _claiming(document, frameworks):
         return each, Source(document, path.parent)
-    names = ", ".join(sorted(each.name for each in frameworks))
+    names = ", ".join(each.name for each in frameworks if document.format in each.formats)
     raise ExportError(
-        f"{path.name} is not recognised as the configuration of a framework: write --framework "
-        f"with one of {names}"
+        f"{path.name} has the keys of no framework that is known here: check their names, write "
+        f"--framework ({names}), or give the model's Hugging Face config.json"
     )
+
+
+def _read(path: Path) -> str:
+    """Return a file's text.
+
+    Raises:
+        ExportError: It cannot be read, or is of a format that no framework here has.
+    """
+    text = read_text(path, ExportError, _WHAT)
+    if path.suffix.lower() == ".toml":
+        raise ExportError(
+            f"{path.name} is TOML, as torchtitan had before 0.3, and names a model without its "
+            "shape: write the JSON that torchtitan saves beside a run, or the model's config.json"
+        )
+    return text
 
 
 def _claiming(document: Document, frameworks: tuple[Framework, ...]) -> Iterator[Framework]:

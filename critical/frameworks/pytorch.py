@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from critical.frameworks.documents.document import Document, Format
 from critical.frameworks.framework import Changes, Hook, Source
-from critical.frameworks.hf import reading_of
+from critical.frameworks.hf import nested_usage, reading_of
 from critical.frameworks.hooks import module_hook
 from critical.frameworks.reading import Reading
 from critical.target import parse_target
@@ -51,4 +51,4 @@ class PlainPyTorch:
 
     def hook(self, reading: Reading, gamma: float) -> Hook | None:
         """Return the module that redraws every matrix by its own fan-in."""
-        return module_hook(gamma, _USAGE)
+        return module_hook(gamma, nested_usage(reading) or _USAGE)

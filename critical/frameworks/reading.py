@@ -109,6 +109,7 @@ class Reading:
         optimizer: The optimizer; None where neither the file nor the framework tells.
         remarks: Sentences on what was assumed, or is ignored by the framework.
         target: The Hugging Face model, where it is one.
+        edits: Path of the file that an export edits; None for the one that was read.
     """
 
     framework: str
@@ -125,3 +126,4 @@ class Reading:
     optimizer: Optimizer | None = None
     remarks: tuple[str, ...] = ()
     target: Target | None = None
+    edits: str | None = None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from logging import Handler, LogRecord
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging
 
 from critical.errors import TargetError
 from critical.layout import pattern
@@ -228,6 +230,33 @@ def test_no_random_number_is_drawn_and_nothing_is_allocated() -> None:
     )
     assert sum(each.count * torch.Size(each.shape).numel() for each in found) > 6e10
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_transformers_says_nothing_meanwhile() -> None:
+    """Its advice is for who trains the model; how much it says is as before afterwards."""
+    said: list[str] = []
+
+    class Keeping(Handler):
+        """Keeps what is logged."""
+
+        def emit(self, record: LogRecord) -> None:
+            said.append(record.getMessage())
+
+    handler = Keeping()
+    logging.set_verbosity_warning()
+    logging.add_handler(handler)
+    assert build(target_of("bert"))
+    logging.remove_handler(handler)
+    assert said == []
+    assert logging.get_verbosity() == logging.WARNING
+
+
+def test_a_depthwise_convolution_is_no_matrix() -> None:
+    """Qwen3-Next's conv1d filters each channel by four numbers; its projections are listed."""
+    tiny = {**EXPERTS, "shared_expert_intermediate_size": 48, "num_hidden_layers": 4}
+    found = by_end(target_of("qwen3_next", **tiny))
+    assert {"linear_attn.in_proj_qkvz", "self_attn.q_proj"} <= found.keys()
+    assert not any("conv1d" in name for name in found)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,55 @@ def test_a_nested_language_model_is_read_and_said() -> None:
     target = parse_target(text, "config.json")
     assert (target.section, target.model_type, target.width) == ("text_config", "llama", 256)
     assert target.tied
-    with pytest.raises(TargetError, match=r"config\.json, text_config: hidden_size is missing"):
-        parse_target(json.dumps({"text_config": {"model_type": "llama"}}), "config.json")
+    assert target.outer == json.loads(text)
+    restored = Target.from_document(json.loads(json.dumps(target.to_document())))
+    assert (restored, restored.outer) == (target, None)
+
+
+GEMMA3_4B: dict[str, Any] = {
+    "hidden_size": 2560,
+    "intermediate_size": 10240,
+    "model_type": "gemma3_text",
+    "num_hidden_layers": 34,
+    "sliding_window": 1024,
+}
+LLAVA_7B: dict[str, Any] = {
+    "max_position_embeddings": 4096,
+    "model_type": "llama",
+    "rms_norm_eps": 1e-5,
+    "vocab_size": 32064,
+}
+
+
+def test_what_save_pretrained_leaves_out_of_a_nested_model_is_its_classs() -> None:
+    """As the files of Gemma 3 4B and LLaVA 1.5 have it; the file's own keys stay as they are."""
+    gemma = parse_target(json.dumps({"text_config": GEMMA3_4B}), "config.json")
+    assert (gemma.heads, gemma.kv_heads, gemma.head_dim, gemma.depth) == (8, 4, 256, 34)
+    assert (gemma.vocabulary, gemma.feed_forward, gemma.norm_eps) == (262_208, 10_240, 1e-6)
+    assert gemma.config == GEMMA3_4B
+    llava = parse_target(json.dumps({"text_config": LLAVA_7B}), "config.json")
+    assert (llava.width, llava.depth, llava.heads, llava.feed_forward) == (4096, 32, 32, 11_008)
+    assert (llava.vocabulary, llava.norm_eps) == (32_064, 1e-5)
+
+
+def test_without_transformers_a_nested_model_says_how_to_get_its_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody else knows them; a family that transformers does not know has none to take."""
+    with pytest.raises(TargetError, match=r"hidden_size is missing: write it, for transformers"):
+        parse_target(json.dumps({"text_config": {"model_type": "none-such"}}), "config.json")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "transformers.models.auto.configuration_auto", None)
+    sentence = r'text_config: hidden_size is missing: write it, or pip install "critical\[hf\]"'
+    with pytest.raises(TargetError, match=sentence):
+        parse_target(json.dumps({"text_config": LLAVA_7B}), "config.json")
+
+
+@pytest.mark.parametrize("family", ["mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"])
+def test_a_model_without_attention_is_not_asked_for_heads(family: str) -> None:
+    """It has none to write."""
+    with pytest.raises(TargetError, match=rf"{family} has no attention, and .* not supported"):
+        target_of(model_type=family, num_attention_heads=...)
 
 
 def test_a_model_of_experts_only_is_read_by_one_expert() -> None:
@@ -141,7 +189,8 @@ def test_family_defaults_are_those_of_transformers(family: str) -> None:
     eps = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_epsilon")
     assert next((getattr(theirs, k) for k in eps if hasattr(theirs, k)), 1e-5) == ours.norm_eps
     assert getattr(theirs, "num_key_value_heads", None) in (ours.kv_heads or 60, None)
-    assert getattr(theirs, "head_dim", None) in (ours.head_dim or 16, None)
+    head_dim = getattr(theirs, "v_head_dim", getattr(theirs, "head_dim", None))
+    assert head_dim in (ours.head_dim or 16, None)
     feed_forward = next(
         (getattr(theirs, k) for k in ("n_inner", "ffn_hidden_size") if hasattr(theirs, k)), None
     )

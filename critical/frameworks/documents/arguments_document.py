@@ -12,7 +12,8 @@ from functools import cached_property
 
 from critical.errors import ExportError
 from critical.frameworks.documents.document import Format, Path, Scalar
-from critical.frameworks.documents.shell_options import Options, Value, variable_of
+from critical.frameworks.documents.shell_options import Options, Value
+from critical.frameworks.documents.shell_values import variable_of
 from critical.frameworks.documents.shell_words import Token
 
 _NEIGHBOUR = "hidden-size"
@@ -87,6 +88,11 @@ class ArgumentsDocument:
         given = options.given.get(name)
         if given is None:
             return self._inserted(name, value)
+        if name in options.defaults:
+            raise ExportError(
+                f"{options.where(given)} has a variable's default, and a run can set another: "
+                "write the number itself there"
+            )
         words = options.words(given)
         if len(words) != 1:
             raise ExportError(f"{options.where(given)} has no value of its own: write one there")

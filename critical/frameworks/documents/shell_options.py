@@ -1,7 +1,8 @@
 """What the options of a script are worth: the values that hold on every run, and why others do not.
 
 A value is what stands there, or what a variable says that the same file sets once, plainly and
-before. An option that is given twice, or on a condition only, is worth nothing here.
+before, or a variable's default. An option that is given twice, or on a condition only, is worth
+nothing here.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from critical.errors import ExportError
-from critical.frameworks.documents.shell_script import VARIABLE, parse
+from critical.frameworks.documents.shell_script import parse
 from critical.frameworks.documents.shell_statements import Assignment, Given, Script
-from critical.frameworks.documents.shell_words import Token, UnclosedError, unquoted
+from critical.frameworks.documents.shell_values import Told, told, variable_of
+from critical.frameworks.documents.shell_words import Token, UnclosedError
 
 LARGEST = 512 * 1024
 """Characters; a real script has some thousand."""
-_MOST_VARIABLES = 8
-"""Variables that are looked up one from the other."""
 Value = str | bool | list[str]
 
 
@@ -47,7 +47,7 @@ class Options:
         found: dict[str, Value] = {}
         for name, given in self.given.items():
             if name not in self.unreadable:
-                texts = [self._text_of(word)[0] or "" for word in self.words(given)]
+                texts = [self._told(word).text or "" for word in self.words(given)]
                 found[name] = texts if len(texts) > 1 else texts[0] if texts else True
         return found
 
@@ -57,11 +57,25 @@ class Options:
         found = dict(self._problems)
         for name, given in self.given.items():
             for word in self.words(given):
-                text, problem = self._text_of(word)
-                if text is None and name not in found:
+                one = self._told(word)
+                if one.text is None and name not in found:
                     found[name] = (
-                        f"{self.where(given)} is {word.text[:40]}, {problem}: write the value "
+                        f"{self.where(given)} is {word.text[:40]}, {one.problem}: write the value "
                         "itself there"
+                    )
+        return found
+
+    @cached_property
+    def defaults(self) -> Mapping[str, str]:
+        """By option: a sentence on a variable's default that is taken for its value."""
+        found = {}
+        for name in self.values:
+            for word in self.words(self.given[name]):
+                one = self._told(word)
+                if one.default_of is not None:
+                    found[name] = (
+                        f"taken for --{name} is {one.text}, the default of ${one.default_of}: a "
+                        "run can set another"
                     )
         return found
 
@@ -212,25 +226,5 @@ class Options:
         variable = variable_of(word)
         return variable is not None and variable not in self.assigned
 
-    def _text_of(self, word: Token) -> tuple[str | None, str]:
-        """Return what a word says, or None and why that cannot be told."""
-        for _ in range(_MOST_VARIABLES):
-            variable = variable_of(word)
-            if variable is None:
-                return unquoted(word.text), "which only a shell can work out"
-            found = self.assigned.get(variable, [])
-            if not found:
-                return None, "which the file does not set"
-            if len(found) > 1:
-                return None, f"which lines {self._lines(found)} set"
-            only = found[0]
-            if only.value is None or only.extends or not only.sure or only.start > word.start:
-                return None, f"which line {self.line(only.start)} does not set plainly before"
-            word = only.value
-        return None, "which leads through too many variables"
-
-
-def variable_of(word: Token) -> str | None:
-    """Return the variable that a word is as a whole, as ``$WIDTH`` or ``"${WIDTH}"``."""
-    match = VARIABLE.fullmatch(word.text)
-    return None if match is None else match[1] or match[2]
+    def _told(self, word: Token) -> Told:
+        return told(word, self.assigned, self._lines)

@@ -1,8 +1,8 @@
 """Has LLM Foundry draw every weight matrix from N(0, std²) with std = fan_in^−GAMMA.
 
-Registers the initialization ``critical_``. In the YAML that training starts from, write
-``code_paths: [critical_init.py]`` and ``model: {init_config: {name: critical_}}``. Biases start at
-0 and norm gains at 1, as with LLM Foundry's own.
+Registers the initialization ``critical_`` followed by GAMMA. In the YAML that training starts from,
+write, of GAMMA 0.7, ``code_paths: [critical_init.py]`` and ``model: {init_config: {name:
+critical_0.7}}``. Biases start at 0 and norm gains at 1, as with LLM Foundry's own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 GAMMA = 0.5
-NAME = "critical_"
+NAME = f"critical_{GAMMA!r}"
 
 
 def draw(weight: torch.Tensor) -> None:

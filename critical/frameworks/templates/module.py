@@ -3,7 +3,8 @@
 Needs PyTorch and nothing else. Call ``initialize(model)`` once the parameters are real (not on the
 meta device) and before the optimizer is made: before DDP, FSDP1 or DeepSpeed wrap the model (else
 inside of FSDP.summon_full_params), after FSDP2 or tensor parallelism has made its parameters
-DTensors. Seed every process alike. Biases, norm gains and all else stay as they are.
+DTensors. Seed every process alike. Biases, norm gains and all else stay as they are, depthwise
+convolutions among it: they filter every channel by itself, and sum over no inputs.
 
 A trainer that can only load a Hugging Face checkpoint starts from the same initialization with
 ``python critical_init.py CONFIG_FOLDER NEW_FOLDER [SEED]``, which draws a model and saves it there.
@@ -11,11 +12,13 @@ A trainer that can only load a Hugging Face checkpoint starts from the same init
 
 from __future__ import annotations
 
+import argparse
 import functools
 import math
-import sys
+import os
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,8 +35,9 @@ def initialize(
 ) -> list[str]:
     """Draw every weight matrix that is known, a tied one once; warn of the others, and return them.
 
-    Known are Linear, Embedding, convolutions, nn.MultiheadAttention, Hugging Face's Conv1D, routers
-    and stacks of experts. Fan-in is the input dimension; of an embedding it is the model's width.
+    Known are Linear, Embedding, convolutions that are not depthwise, nn.MultiheadAttention, and
+    Hugging Face's Conv1D, routers and stacks of experts. Fan-in is the input dimension; of an
+    embedding it is the model's width.
 
     Args:
         model: Anything made of these.
@@ -84,6 +88,8 @@ def fan_ins(module: nn.Module, width: int | None = None) -> list[tuple[str, int]
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return [("weight", module.embedding_dim)]
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        if module.groups == module.in_channels > 1:
+            return []  # Depthwise.
         return [("weight", module.in_channels // module.groups * math.prod(module.kernel_size))]
     if isinstance(module, nn.MultiheadAttention):
         inputs, keys, values = module.embed_dim, module.kdim, module.vdim
@@ -136,14 +142,32 @@ def after(owner: type, method: str) -> None:
 
 
 def save(config_folder: str, new_folder: str, seed: int = 0) -> None:
-    """Draw the model that a folder's config.json describes, and save it as a checkpoint."""
+    """Draw the model that a folder's config.json describes, and save it as a checkpoint.
+
+    Raises:
+        ValueError: There is no such file, the new folder is not empty, transformers cannot build
+            the model, or it is multimodal: parts that γ is not for would be drawn too.
+    """
+    if not (Path(config_folder) / "config.json").is_file():
+        raise ValueError(f"{config_folder} holds no config.json: write the folder that does")
+    new = Path(new_folder)
+    if new.exists() and not (new.is_dir() and not any(new.iterdir())):
+        raise ValueError(f"{new_folder} is there and not empty: write the path of a new folder")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # Nothing is needed from there; read once, by the import.
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    config = AutoConfig.from_pretrained(config_folder)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    try:
+        config = AutoConfig.from_pretrained(config_folder, local_files_only=True)
+        if config.get_text_config() is not config:
+            raise ValueError(
+                "it is multimodal: once it is built, call initialize on its language model alone"
+            )
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except Exception as reason:  # A family's code raises anything.
+        raise ValueError(f"{config_folder} is not drawn: {reason}") from reason
     initialize(model)
-    model.save_pretrained(new_folder)
+    model.save_pretrained(new)
 
 
 def _draw(
@@ -210,7 +234,18 @@ def _zero_padding(module: nn.Module) -> Iterator[tuple[torch.Tensor, Any]]:
         yield local, which
 
 
+def main() -> None:
+    """Save a drawn checkpoint as the command line says; exit with a sentence where it cannot."""
+    parser = argparse.ArgumentParser(description="Draw a model by GAMMA, and save it.")
+    parser.add_argument("config_folder", help="that holds a config.json")
+    parser.add_argument("new_folder", help="for the checkpoint; made where it is missing")
+    parser.add_argument("seed", nargs="?", type=int, default=0, help="of the draws, by default 0")
+    given = parser.parse_args()
+    try:
+        save(given.config_folder, given.new_folder, given.seed)
+    except (ImportError, OSError, ValueError) as reason:
+        parser.error(" ".join(str(reason).split()))
+
+
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4):
-        sys.exit("write python critical_init.py CONFIG_FOLDER NEW_FOLDER [SEED]")
-    save(sys.argv[1], sys.argv[2], *(int(each) for each in sys.argv[3:]))
+    main()

@@ -201,6 +201,8 @@ def test_the_command_is_one_to_paste(
 ) -> None:
     """With the file quoted for a shell, and the study in place of γ where there is one."""
     assert words in Case(llama(), "a b.json", recommended).export_command()
+    elsewhere = replace(llama(), edits="m/config.json")
+    assert "--config m/config.json" in Case(elsewhere, "a b.json", recommended).export_command()
 
 
 def test_every_finding_is_documented(by_hand: Any) -> None:

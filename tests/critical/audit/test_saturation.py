@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from critical.audit.rates import to_write
@@ -135,6 +135,7 @@ def test_it_grows_with_gamma_and_with_epsilon(
         assert greater.rms(gamma) <= one.rms(gamma)
 
 
+@example(one=Saturation(Setting("eps", 2**-7, True), 2, 0.3, (1e-06,)), gamma=1.0)
 @given(one=SATURATIONS, gamma=GAMMAS)
 def test_what_is_said_to_relax_it_does(one: Saturation, gamma: float) -> None:
     """With ε as advised the output RMS is at least .995; γ up to ``begins`` needs no advice."""

@@ -145,7 +145,7 @@ def test_a_budget_under_the_minimum_names_it(run: Run, tmp_path: Path, analytic:
         ("[]", "holds a list: write a JSON object"),
         ('{"a": 1, "a": 2}', "gives the key 'a' twice"),
         ('{"model_type": "llama"}', "hidden_size"),
-        ("", "is not JSON"),
+        ("", "is empty: write the path of a"),
     ],
 )
 def test_a_malformed_model_is_refused(run: Run, tmp_path: Path, text: str, words: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from critical.audit import CODES
 from critical.cli.application import _status
 from critical.cli.audit_view import audit_view
 from critical.cli.auditing import audit_file
@@ -196,7 +199,7 @@ def test_a_studys_gamma_is_one_to_hold_against(run: Run, config: Path, finished:
 
 HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "binary": ("c.json", bytes(range(256)), "is not UTF-8 text (byte 128)"),
-    "empty": ("c.json", b"", "is not JSON at line 1"),
+    "empty": ("c.json", b"", "c.json is empty: write the path"),
     "list": ("c.json", b"[1]", "write a JSON object"),
     "huge": ("c.json", b'{"a": "' + b"a" * (11 << 20) + b'"}', "is over 10 MiB"),
     "deep": ("c.json", b'{"a":' * 100_000, "nested too deeply"),
@@ -207,8 +210,8 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "nested": ("c.json", b'{"model_type": {"a": 1}}', "model_type is an object"),
     "code": ("c.json", b'{"model_type": "../../etc"}', "write a family's name"),
     "escape": ("c.json", b'{"model_type": "ll\\u001b[2Jama"}', "write a family's name"),
-    "nobody's": ("c.json", b'{"colour": "red"}', "is not recognised as the configuration"),
-    "escaped": ("c\x1b[2J\r.json", b'{"colour": 1}', "c␛[2J␍.json is not recognised"),
+    "nobody's": ("c.json", b'{"colour": "red"}', "has the keys of no framework"),
+    "escaped": ("c\x1b[2J\r.json", b'{"colour": 1}', "c␛[2J␍.json has the keys of no"),
     "deep yaml": ("c.yaml", b"a: " + b"[" * 20_000, "nested too deeply"),
     "twice in yaml": ("c.yaml", b"model: {a: 1, a: 2}\n", "gives the key 'a' twice"),
     "itself": ("c.yaml", b"a: &a\n  b: *a\n", "has an alias into itself"),
@@ -297,3 +300,44 @@ def test_any_value_of_any_key_is_read_or_refused(
         assert json.loads(result.out)["model"] == "llama"
     else:
         refused(result, "c.json")
+
+
+def test_findings_can_be_left_out_by_code(run: Run) -> None:
+    """So that --strict can pass; a code that there is not is refused with all of them."""
+    Path("c.json").write_text(json.dumps(LLAMA))
+    codes = [each["code"] for each in json.loads(run("c.json", "--json").out)["findings"]]
+    ignored = [word for code in codes for word in ("--ignore", code)]
+    left = run("c.json", "--strict", *ignored)
+    assert left.status == 0
+    assert f"ignored as asked: {', '.join(codes)}" in left.flat
+    assert run("c.json", "--strict", *ignored[2:]).status == 1
+    refused = run("c.json", "--ignore", "sinks")
+    assert refused.status == 2
+    assert "--ignore 'sinks' is no finding: write not-at-gamma, " in refused.err
+
+
+def test_every_finding_that_can_be_ignored_is_documented() -> None:
+    """In docs/audit.md."""
+    text = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
+    assert [code for code in CODES if f"`{code}`" not in text] == []
+
+
+def test_what_is_printed_into_a_pipe_has_no_padding(run: Run) -> None:
+    """A line ends with its last letter."""
+    Path("c.json").write_text(json.dumps(LLAMA))
+    lines = run("c.json").out.splitlines()
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_output_that_has_no_place_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """And γ is printed where the terminal has ASCII only."""
+    config = tmp_path / "c.json"
+    config.write_text(json.dumps(LLAMA))
+    command = [sys.executable, "-m", "critical", "audit", str(config)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "critical: the output cannot be written: No space left on device\n"
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    printed = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=True)
+    assert "\\u03b3 0.470" in printed.stdout

@@ -77,7 +77,7 @@ def test_a_bundle_stands_on_its_own(tmp_path: Path) -> None:
     """The edited file, the hook, and a report that names both."""
     edited = export("hf", example(), 0.7)
     folder = tmp_path / "new" / "bundle"
-    written = write_bundle(folder, "config.json", edited, {"study": None})
+    written = write_bundle(folder, Path("config.json"), edited, {"study": None})
     assert [path.name for path in written] == ["config.json", "critical_init.py", "report.json"]
     assert (folder / "config.json").read_text() == edited.text
     report = json.loads((folder / "report.json").read_text())
@@ -97,7 +97,7 @@ def test_a_bundle_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     with pytest.raises(
         ExportError, match=r"cannot be made: .*: write --bundle with another folder"
     ):
-        write_bundle(tmp_path / "file", "c.json", export("hf", example(), 0.7), {})
+        write_bundle(tmp_path / "file", Path("c.json"), export("hf", example(), 0.7), {})
 
 
 def test_a_file_is_recognised_by_its_keys(tmp_path: Path) -> None:
@@ -108,7 +108,10 @@ def test_a_file_is_recognised_by_its_keys(tmp_path: Path) -> None:
     assert found.name == "hf"
     assert source.folder == tmp_path
     config.write_text('{"colour": "red"}')
-    with pytest.raises(ExportError, match=r"is not recognised .*: write --framework .*hf"):
+    with pytest.raises(
+        ExportError,
+        match=r"has the keys of no framework .*: check their names, write --framework \(hf",
+    ):
         recognise(config, tuple(FRAMEWORKS.values()))
 
 

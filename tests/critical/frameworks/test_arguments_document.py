@@ -139,6 +139,28 @@ def test_a_variable_that_is_used_once_is_edited_where_it_is_set() -> None:
     assert edited == "STD=0.0048\npretrain_gpt.py --hidden-size 64 --init-method-std $STD\n"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "W=${W:-64}\np.py --hidden-size $W",
+        'export W="${W-64}"\np.py --hidden-size "${W}"',
+        "p.py --hidden-size ${WIDTH:-64}",
+        "WIDTH=${D:=64}\np.py --hidden-size=$WIDTH",
+        "p.py --hidden-size ${2:-64}",
+    ],
+)
+def test_a_variables_default_is_read_and_not_edited(text: str) -> None:
+    """It holds unless a run sets another, which is said; an edit would take that away."""
+    found = document(text)
+    assert found.values == {"hidden-size": "64"}
+    assert re.fullmatch(
+        r"taken for --hidden-size is 64, the default of \$(W|WIDTH|D|2): a run can set another",
+        found.options.defaults["hidden-size"],
+    )
+    with pytest.raises(ExportError, match=r"--hidden-size has a variable's default, and a run can"):
+        found.edited({("hidden-size",): 2})
+
+
 def test_a_variable_that_is_used_elsewhere_is_not_edited() -> None:
     """What else it would change is not known."""
     text = "W=0.02\np.py --hidden-size 64 --init-method-std $W --x $W\n"
@@ -151,7 +173,11 @@ def test_a_variable_that_is_used_elsewhere_is_not_edited() -> None:
     [
         ("W=1\nW=2\np --hidden-size $W", r"line 3: --hidden-size is \$W, which lines 1 and 2 set"),
         ("W=$(nproc)\np.py --hidden-size $W", r"\$W, which only a shell can work out"),
-        ("W=${W:-64}\np.py --hidden-size $W", r"\$W, which line 1 does not set plainly"),
+        ("W=${W:-64}\nW=1\np.py --hidden-size $W", r"\$W, which lines 1 and 2 set"),
+        ("p.py --hidden-size ${W:-64}\nW=1", r"\$\{W:-64\}, and W is set at line 2 too"),
+        ("p.py --hidden-size ${W:-$V}", r"\$\{W:-\$V\}, which only a shell can work out"),
+        ("p.py --hidden-size $((8 * 8))", r"which only a shell can work out"),
+        ("if a; then W=${W:-64}; fi\np.py --hidden-size $W", r"line 1 does not set plainly"),
         ("for W in 1 2; do p.py --hidden-size $W; done", r"which line 1 does not set plainly"),
         ("p.py --hidden-size $W\nW=1\n", r"which line 2 does not set plainly before"),
         ("A=$B\nB=$A\np.py --hidden-size $A", r"\$A, which line 2 does not set plainly before"),

@@ -98,7 +98,7 @@ def test_small_and_wang_init_have_their_own_formulas() -> None:
     assert reading.remarks[0] == "init_method_std does nothing with small_init and wang_init"
     assert reading.depth_scaling is not None
     assert reading.depth_scaling.formula == "2 / (12 · √768)"
-    assert reading.depth_scaling.remedy == "output_layer_init_method: normal"
+    assert reading.depth_scaling.remedy == "output_layer_init_method: small_init"
     assert reading.norms is not None and reading.norms.eps.value == 1e-5
     assert reading.optimizer is not None
     assert reading.optimizer.weight_decay.value == 0.01
@@ -183,7 +183,7 @@ def test_new_keys_are_spelled_as_the_files_other_keys() -> None:
         (f"{BLOCK}te_mha: true", "te_mha builds matrices that are not listed here: remove it"),
         (f"{BLOCK}attention_config: [[[flash, mamba], 8]]", "attention_config has mamba layers"),
         (f"{BLOCK}expansion_factor: 4", "intermediate_size and expansion_factor are both given"),
-        (f"{BLOCK}init_method_std: 2e-2", "init_method_std is the string '2e-2': write a number"),
+        (f"{BLOCK}init_method_std: 2e-2", "YAML reads init_method_std 2e-2 as a text: write 2.0e"),
         (BLOCK.replace("hidden-size: 1024\n", ""), "hidden_size is missing: write it, into the s"),
         (BLOCK.replace("heads: 4", "heads: 5"), "num_attention_heads 16 and num_kv_heads 5 do not"),
     ],

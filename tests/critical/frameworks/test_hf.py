@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from critical import families
 from critical.errors import ExportError, TargetError
 from critical.export import Edited, ExportReport, export
+from critical.family_kinds import FAMILY_KINDS
 from critical.frameworks import FRAMEWORKS, Source, framework
 from critical.frameworks import hf as hf_module
 from critical.frameworks.documents.json_document import JsonDocument
@@ -276,12 +278,56 @@ def test_a_gamma_that_is_no_exponent_is_refused(gamma: float) -> None:
         exported(config_of("llama"), gamma)
 
 
-def test_a_nested_language_model_is_refused_with_the_number_to_write() -> None:
-    """The head's std comes from the outer level, so that an edit inside is not enough."""
-    text = json.dumps({"model_type": "llava", "text_config": json.loads(config_of("llama"))})
-    number = re.escape(repr(256**-0.7))
-    with pytest.raises(ExportError, match=rf"text_config.*write initializer_range {number} into"):
-        exported(text, 0.7)
+LLAVA: dict[str, Any] = {
+    "model_type": "llava",
+    "text_config": json.loads(config_of("llama")) | {"rms_norm_eps": 1e-5},
+    "vision_config": {
+        "model_type": "clip_vision_model",
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "image_size": 28,
+        "patch_size": 14,
+    },
+}
+
+
+def test_a_nested_language_model_is_read_as_the_whole_model_draws_it() -> None:
+    """LLaVA's head: by text_config's std where the outer file has none, else by the outer one."""
+    for outer, std in (({}, 0.02), ({"initializer_range": 0.05}, 0.05)):
+        reading = HuggingFace().read(source_of(json.dumps({**LLAVA, **outer})))
+        stds = {each.name: each.configured_std for each in reading.matrices}
+        assert stds.pop("lm_head.weight") == std
+        assert set(stds.values()) == {0.02}
+        assert all(name.startswith("model.language_model.") for name in stds)
+        assert reading.std is not None and reading.std.key == "text_config.initializer_range"
+        assert reading.norms is not None and reading.norms.eps.key == "text_config.rms_norm_eps"
+        assert any(each.startswith("only the language model in") for each in reading.remarks)
+    assert HuggingFace().read(source_of(json.dumps({**LLAVA, "tie_word_embeddings": True}))).tied
+
+
+def test_a_nested_language_model_whose_whole_is_not_known_gets_a_hook_only() -> None:
+    """Its head is left out and said to be; nothing is written, and the hook is called on parts."""
+    text = json.dumps({"model_type": "none-such", "text_config": LLAVA["text_config"]})
+    reading = HuggingFace().read(source_of(text))
+    assert reading.std is None
+    assert not any(each.kind == "head" for each in reading.matrices)
+    assert any(
+        re.search(r"head of its own .* is not known here: .*'none-such'", each)
+        for each in reading.remarks
+    )
+    edited = exported(text, 0.7)
+    assert (edited.text, edited.report.key) == (text, None)
+    assert "no key is written" in edited.report.could_not_express[0]
+    assert edited.hook is not None and "on the language model, and on its head" in edited.hook.usage
+
+
+@pytest.mark.parametrize("to", ["llama-factory", "flame"])
+def test_other_frameworks_send_a_nested_language_model_to_hf(to: str) -> None:
+    """How they draw one is not known here."""
+    with pytest.raises(ExportError, match=rf"text_config, which {to} .*: audit or export it as hf"):
+        export(to, source_of(json.dumps(LLAVA)), 0.7)
 
 
 @pytest.mark.parametrize(
@@ -407,12 +453,20 @@ def test_families_said_to_have_norms_and_gates_have_them(family: str) -> None:
     assert all(gates) if family in GATED else not any(gates)
 
 
-def test_a_zero_that_transformers_reads_as_another_number_is_told() -> None:
-    """initializer_range 0.0 becomes 0.02."""
-    reading = read("llama", initializer_range=0.0)
+@pytest.mark.parametrize(
+    ("value", "remark"),
+    [
+        (0.0, "transformers reads initializer_range 0 as 0.02"),
+        (0, "transformers reads initializer_range 0 as 0.02"),
+        (None, "initializer_range is null, which transformers 5 refuses: taken is 0.02"),
+    ],
+)
+def test_a_std_that_is_read_as_another_is_told(value: object, remark: str) -> None:
+    """It does not count as stated."""
+    reading = read("llama", initializer_range=value)
     assert reading.std is not None
-    assert reading.std.value == 0.02
-    assert reading.remarks == ("transformers reads initializer_range 0.0 as 0.02",)
+    assert (reading.std.value, reading.std.stated) == (0.02, False)
+    assert reading.remarks == (remark,)
 
 
 def test_an_unknown_placement_of_norms_is_told_and_nothing_taken_for_it() -> None:
@@ -422,12 +476,14 @@ def test_an_unknown_placement_of_norms_is_told_and_nothing_taken_for_it() -> Non
         assert reading.norms is None
 
 
-def test_an_epsilon_that_is_left_out_is_the_familys_own_or_not_known() -> None:
+def test_an_epsilon_that_is_left_out_is_the_familys_own() -> None:
     """qwen2_moe's is 1e-6 in transformers, and the usual 1e-5 is not taken for it."""
     experts = {"num_experts": 4, "moe_intermediate_size": 192, "head_dim": ...}
-    assert read("qwen2_moe", **experts).norms is None
-    norms = read("qwen2_moe", **experts, rms_norm_eps=1e-6).norms
-    assert norms is not None and norms.eps.value == 1e-6
+    for eps in ({}, {"rms_norm_eps": 1e-6}):
+        norms = read("qwen2_moe", **experts, num_key_value_heads=4, **eps).norms
+        assert norms is not None
+        assert (norms.eps.value, norms.eps.stated) == (1e-6, bool(eps))
+    assert FAMILY_KINDS.keys() <= families.FAMILIES.keys()
 
 
 def test_a_family_ties_by_default_as_transformers_has_it() -> None:

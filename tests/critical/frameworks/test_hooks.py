@@ -110,7 +110,8 @@ def test_the_module_imports_nothing_of_ours(extension: str | None) -> None:
     }
     assert "critical." not in text
     assert {name.partition(".")[0] for name in imported} <= {
-        *("__future__", "collections", "functools", "math", "sys", "typing", "warnings", "torch")
+        *("__future__", "argparse", "collections", "functools", "math", "os", "pathlib"),
+        *("typing", "warnings", "torch"),
     }
 
 
@@ -155,6 +156,7 @@ def test_torchs_own_layers_are_known() -> None:
             "bag": nn.EmbeddingBag(200, 24),
             "conv": nn.Conv1d(16, 32, kernel_size=5, groups=4),
             "image": nn.Conv2d(3, 64, kernel_size=7),
+            "one channel": nn.Conv1d(1, 512, kernel_size=8),
             "attention": nn.MultiheadAttention(64, 4),
             "cross": nn.MultiheadAttention(64, 4, kdim=32, vdim=16, add_bias_kv=True),
             "norm": nn.LayerNorm(64),
@@ -165,6 +167,7 @@ def test_torchs_own_layers_are_known() -> None:
         "embedding.weight": 48,
         "bag.weight": 24,
         "conv.weight": 4 * 5,
+        "one channel.weight": 8,
         "image.weight": 3 * 49,
         "attention.in_proj_weight": 64,
         "attention.out_proj.weight": 64,
@@ -180,6 +183,16 @@ def test_torchs_own_layers_are_known() -> None:
             assert by_gamma(parameter, fan_ins[name]), name
         else:
             assert torch.equal(parameter, before[name]), name
+
+
+def test_depthwise_convolutions_are_left_and_named() -> None:
+    """They filter channel by channel, as those of state-space layers: four numbers sum nothing."""
+    model: Any = nn.Sequential(nn.Conv1d(32, 32, kernel_size=4, groups=32), nn.Linear(32, 64))
+    before = model[0].weight.clone()
+    with pytest.warns(UserWarning, match=r"critical_init left 1 as they were: 0\.weight"):
+        assert hook().initialize(model) == ["0.weight"]
+    assert torch.equal(model[0].weight, before)
+    assert hook().initialize(model, fan_in={"0.weight": 4}) == []
 
 
 class GatedLinear(nn.Linear):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from critical.export import export
 from critical.frameworks import framework
 from critical.frameworks.documents.yaml_document import YamlDocument
 from critical.frameworks.framework import Source
+from critical.frameworks.litgpt_table import entry, table
 from critical.frameworks.reading import Reading
 
 CONFIG = """\
@@ -227,11 +229,29 @@ def test_claims_are_for_litgpt_alone() -> None:
         assert not chosen.claims(YamlDocument(text, "x.yaml"))
 
 
+@pytest.mark.skipif(find_spec("litgpt") is not None, reason="its table is read")
 def test_a_name_alone_is_told_what_to_write() -> None:
-    """The sizes stand in LitGPT's own table."""
+    """The sizes stand in LitGPT's own table, which is read where LitGPT is installed."""
+    assert table() is None
     text = "model_name: pythia-160m\nmodel_config:\ntrain: {}\nout_dir: out\n"
-    with pytest.raises(ExportError, match=r"'pythia-160m' has its sizes in LitGPT's own table"):
+    sentence = r"'pythia-160m' has its sizes in LitGPT's own table: pip install litgpt beside crit"
+    with pytest.raises(ExportError, match=sentence):
         framework("litgpt").read(source(text))
+    with pytest.raises(ExportError, match=r"there is no model_name: write one, or the model's si"):
+        framework("litgpt").read(source("train: {}\nout_dir: out\nprecision: 32\n"))
+
+
+def test_a_model_is_found_by_either_of_its_names() -> None:
+    """As LitGPT looks it up: its own first, then that on the hub, with its organization or not."""
+    entries = (
+        {"name": "tiny-llama-1.1b", "hf_config": {"org": "TinyLlama", "name": "TinyLlama-1.1B"}},
+        {"name": "TinyLlama-1.1B"},
+    )
+    assert entry(entries, "tiny-llama-1.1b") is entries[0]
+    assert entry(entries, "TinyLlama-1.1B") is entries[1]
+    assert entry(entries, "TinyLlama/TinyLlama-1.1B") is entries[0]
+    assert entry(entries[:1], "TinyLlama-1.1B") is entries[0]
+    assert entry(entries, "llama") is None
 
 
 @pytest.mark.parametrize(

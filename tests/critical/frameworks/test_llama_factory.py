@@ -84,6 +84,8 @@ def test_an_export_into_the_yaml_names_the_file_to_edit(folder: Path) -> None:
     """It has no key for a std."""
     with pytest.raises(ExportError, match=r"pretrain\.yaml has no key .*models/tiny/config\.json$"):
         export("llama-factory", yaml_source(YAML, folder), 0.7)
+    edits = LlamaFactory().read(yaml_source(YAML, folder)).edits
+    assert edits == str(folder / "models" / "tiny" / "config.json")
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -314,6 +316,16 @@ def test_keys_of_older_files_are_told() -> None:
         (INIT, f"{INIT}  ffn_config: {{ffn_type: mb_dmoe}}\n", r"ffn_type 'mb_dmoe' are not known"),
         (INIT, f"{INIT}  init_config: {{name: magic_}}\n", r"name 'magic_' is not known to draw"),
         (INIT, f"{INIT}  init_config: {{name: baseline_}}\n", r"init_std is missing: write one"),
+        (
+            INIT,
+            f"{INIT}  init_config: {{name: critical_}}\n",
+            r"'critical_' does not say with",
+        ),
+        (
+            INIT,
+            f"{INIT}  init_config: {{name: critical_5.0}}\n",
+            r"write the NAME .* critical_0\.",
+        ),
         (INIT, f"{INIT}  init_config: {{fan_mode: fan_up}}\n", r"fan_mode is 'fan_up': write"),
         (
             INIT,
@@ -416,6 +428,33 @@ def test_its_own_files_are_claimed(text: str, own: bool) -> None:
     assert LlmFoundry().claims(YamlDocument(text, "mpt.yaml")) is own
 
 
+@given(gamma=st.floats(0, 4, exclude_min=True))
+@settings(max_examples=30, deadline=None)
+def test_a_file_that_follows_the_hooks_usage_is_read_as_it_draws(gamma: float) -> None:
+    """The name that the module registers tells γ, and every matrix has it, whatever else stands."""
+    edited = exported(gamma)
+    if edited.hook is None:  # Where the edit alone is exact.
+        return
+    name = re.search(r"name: (\S+) under model\.init_config", edited.hook.usage)
+    assert name is not None
+    text = re.sub(r"name: (baseline_|kaiming_normal_)", f"name: {name[1]}", edited.text)
+    reading = read(text)
+    assert reading.std is None and reading.depth_scaling is None
+    for each in reading.matrices:
+        assert each.configured_std == each.fan_in**-gamma
+    assert "critical_init.py, which code_paths does not name, draws with γ" in reading.remarks[-1]
+    named = read(f"code_paths: [critical_init.py]\n{text}")
+    assert named.remarks[-1].startswith("critical_init.py, draws with γ")
+
+
+def test_a_file_that_follows_the_hooks_usage_is_exported_anew() -> None:
+    """With another γ: keys of LLM Foundry's own again, and a new module."""
+    edited = exported(0.6, with_init("{name: critical_0.7}"))
+    names = ("baseline_", "kaiming_normal_")
+    assert yaml.safe_load(edited.text)["model"]["init_config"]["name"] in names
+    assert edited.hook is not None and "critical_0.6 under" in edited.hook.usage
+
+
 def test_the_hook_draws_by_the_last_dimension() -> None:
     """Which is the fan-in of a matrix, of a part of a fused one, and an embedding's width."""
     edited = exported(0.7)
@@ -423,7 +462,7 @@ def test_the_hook_draws_by_the_last_dimension() -> None:
     assert "code_paths: [critical_init.py]" in edited.hook.usage
     module: Any = ModuleType("critical_init")
     exec(compile(edited.hook.text, edited.hook.file_name, "exec"), module.__dict__)
-    assert (module.NAME, module.GAMMA) == ("critical_", 0.7)
+    assert (module.NAME, module.GAMMA) == ("critical_0.7", 0.7)
     torch.manual_seed(4)
     fused = torch.zeros(384, 96)
     for start in range(0, 384, 32):

@@ -128,6 +128,28 @@ def test_norms_and_optimizer_are_read_and_what_is_not_sure_is_remarked() -> None
     assert any("--weight-decay is $DECAY, which the file does not" in r for r in unsure.remarks)
 
 
+def test_a_default_that_the_environment_can_change_is_remarked_where_it_is_read() -> None:
+    """Depth and std come from defaults, which an export leaves; iterations do not matter here."""
+    text = (
+        "LAYERS=${LAYERS:-24}\ntorchrun pretrain_gpt.py --num-layers $LAYERS --hidden-size 1024 "
+        "--num-attention-heads 16 --max-position-embeddings 2048 --train-iters ${ITERS:-1000} "
+        "--init-method-std ${STD:-0.01}\n"
+    )
+    reading = read(text)
+    assert reading.depth == 24
+    assert reading.std is not None and reading.std.value == 0.01
+    told = [each for each in reading.remarks if each.startswith("taken for")]
+    assert told == [
+        f"taken for --{name} is {value}, the default of ${variable}: a run can set another"
+        for name, value, variable in (
+            ("num-layers", "24", "LAYERS"),
+            ("init-method-std", "0.01", "STD"),
+        )
+    ]
+    with pytest.raises(ExportError, match=r"line 2: --init-method-std has a variable's default"):
+        export("megatron", source(text), 0.7)
+
+
 def test_experts_shared_experts_and_a_head_of_its_own_width_are_listed() -> None:
     """Fan-ins are 8 · 96 = 768, 1024, 256 and 384; the vocabulary is one more, padded to 4096."""
     reading = read(MOE)

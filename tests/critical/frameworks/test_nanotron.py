@@ -227,7 +227,7 @@ def test_which_parameters_are_spared_from_decay(pattern: str, decays: bool | Non
         ("    std: 0.025 # as SmolLM", "    path: ckpt", r"model\.init_method: path starts from"),
         ("    std: 0.025 # as SmolLM", "    use_mup: true", r"use_mup draws by µP's own rule"),
         ("    std: 0.025 # as SmolLM", "    {}", r"std is missing: write one, as 0\.02"),
-        ("std: 0.025", "std: 1e-2", r"std is the string '1e-2': write a number"),
+        ("std: 0.025", "std: 1e-2", r"YAML reads std 1e-2 as a text: write 1.0e-2"),
         ("std: 0.025", "std: -1.0", r"std is -1\.0: write a number above 0"),
         (
             "    std: 0.025",

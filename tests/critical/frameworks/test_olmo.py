@@ -98,7 +98,13 @@ def test_mitchell_is_fan_in_by_depth_cut_at_3() -> None:
     assert found["blocks.0.attn_out"] == pytest.approx(TRUNCATED_AT_3 / math.sqrt(2 * 4096))
     assert found["blocks.31.ff_out"] == pytest.approx(TRUNCATED_AT_3 / math.sqrt(64 * 11008))
     assert reading.std is None and reading.depth_scaling is not None
-    assert reading.depth_scaling.remedy == "model.init_fn: normal"
+    # Within no cut: 1/64 cut at ±3 std is 0.9866 of it.
+    std = "0.0154153"
+    assert reading.depth_scaling.remedy == (
+        f"model.init_fn: normal and model.init_std: {std}, which the rest has now"
+    )
+    remedied = stds(read(init_fn="normal", init_std=float(std)))
+    assert remedied["blocks.*.attn_out"] == pytest.approx(found["blocks.*.att_proj"], rel=1e-5)
 
 
 def test_full_megatron_divides_outputs_by_the_depth() -> None:

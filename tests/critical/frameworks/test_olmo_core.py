@@ -136,6 +136,9 @@ def test_fan_in_and_normalized_do_not_use_init_std() -> None:
     assert found["blocks.*.feed_forward.w3"] == pytest.approx(2048**-0.5)
     assert found["blocks.*.feed_forward.w2"] == pytest.approx(2048**-0.5 / math.sqrt(32))
     assert normalized.std is None
+    assert normalized.depth_scaling is not None
+    remedy = "model.init_method: normal and model.init_std: 0.0220971, which the rest has now"
+    assert normalized.depth_scaling.remedy == remedy
 
 
 def test_gates_fused_projections_and_head_dimensions_are_read() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from critical.errors import ExportError
-from critical.frameworks.documents.yaml_document import YamlDocument, written
+from critical.frameworks.documents.yaml_document import YamlDocument
+from critical.frameworks.documents.yaml_edit import written
 
 BLOCK = """\
 # The 1B run.
