@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, text
 
 from critical.storage.records import OPEN, StudyRecord, TrialRecord, TrialState
@@ -23,6 +24,10 @@ SERVER_USERS = ("postgres", "nobody")
 ROOT = Path(__file__).parents[1]
 ANALYTIC = f"{ROOT / 'examples' / 'analytic_trial.py'}:train"
 CONFIG = ROOT / "examples" / "llama-small.json"
+
+# A machine that does something else beside the tests is slow, and no test is wrong for that.
+settings.register_profile("critical", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("critical")
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -154,6 +154,27 @@ def test_an_edit_reads_back(
     assert YamlDocument(after, "c.yaml").edited({tuple(path): value}) == after
 
 
+@settings(max_examples=60)
+@given(
+    st.dictionaries(names, trees, min_size=1, max_size=4),
+    st.floats(min_value=1e-12, max_value=10),
+    st.floats(min_value=1e-12, max_value=10),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["", "  # why", "   #"]),
+)
+def test_what_was_not_asked_for_stays(
+    document: dict[str, Any], before: float, after: float, newline: str, comment: str
+) -> None:
+    """To the byte: only the value's own characters differ, and it can be put back."""
+    rest = yaml.safe_dump(document).replace("\n", f"{comment}\n")
+    text = f"first:\n  std: {written(before)}{comment}\n{rest}".replace("\n", newline)
+    if "first" in document:
+        return
+    changed = edited(text, first__std=after)
+    assert changed == text.replace(written(before), written(after), 1)
+    assert edited(changed, first__std=before) == text
+
+
 def test_aliases_and_merges_are_written_out_in_values() -> None:
     """Own keys before merged ones."""
     text = "base: &b {std: 1, d: 2}\nmodel:\n  <<: *b\n  d: 3\nother: *b\n"
