@@ -34,11 +34,18 @@ def open_source(path: Path, chosen: Framework) -> Source:
         CriticalError: It cannot be read, or is in none of the framework's formats.
     """
     text = _read(path)
-    how = _format(path, text, chosen.formats)
-    if how != "json" and _look(text) == "json" and how != "yaml":
+    formats = chosen.formats
+    how = _format(path, text, formats)
+    told = _SUFFIXES.get(path.suffix.lower(), "json" if _look(text) == "json" else how)
+    # A JSON object is YAML too; else a file of one format is an empty one of another.
+    if (
+        told not in formats
+        and _look(text) not in formats
+        and not (told == "json" and how == "yaml")
+    ):
         raise ExportError(
-            f"{path.name} is JSON, which {chosen.name} does not read: write {_SPOKEN[how]}, or "
-            "another framework"
+            f"{path.name} is {_SPOKEN[told]}, which {chosen.name} does not read: write "
+            f"{' or '.join(_SPOKEN[each] for each in formats)}"
         )
     return Source(_document(text, path.name, how), path.parent)
 

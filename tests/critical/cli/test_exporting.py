@@ -127,7 +127,7 @@ def test_a_file_of_another_format_is_not_read_as_an_empty_one(run: Run) -> None:
     """Which would be nanoGPT's default model."""
     status, printed, said = run("nanogpt", "config.json")
     assert (status, printed) == (2, "")
-    assert "config.json is JSON, which nanogpt does not read: write a Python file" in said
+    assert "config.json is a JSON file, which nanogpt does not read: write a Python file" in said
 
 
 @pytest.mark.parametrize(

@@ -119,5 +119,10 @@ def test_a_source_is_what_its_framework_reads(tmp_path: Path) -> None:
     """A configuration in another format than the framework's is told so."""
     config = tmp_path / "config.yaml"
     config.write_text("model: {d_model: 3}\n")
-    with pytest.raises(ExportError, match=r"config\.yaml is not JSON at line 1"):
-        _ = open_source(config, framework("hf")).document.values
+    with pytest.raises(ExportError, match=r"config\.yaml is a YAML file, which hf does not read"):
+        open_source(config, framework("hf"))
+    with pytest.raises(ExportError, match=r"does not read: write a Python file of assignments"):
+        open_source(config, framework("nanogpt"))
+    (tmp_path / "config").write_text("model: {d_model: 3}\n")
+    with pytest.raises(ExportError, match=r"config is not JSON at line 1"):
+        _ = open_source(tmp_path / "config", framework("hf")).document.values
