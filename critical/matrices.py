@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from critical.layout import Kind, Matrix
 from critical.target import Target
 
-__all__ = ["LLAMA_LIKE", "Kind", "Matrix", "matrices", "rates"]
+__all__ = ["LLAMA_LIKE", "Kind", "LlamaShape", "Matrix", "llama_matrices", "matrices", "rates"]
 
 LLAMA_LIKE = frozenset(
     {
@@ -48,7 +49,16 @@ def matrices(target: Target) -> tuple[Matrix, ...]:
             parameter whose fan-in or std is not known.
     """
     if target.model_type in LLAMA_LIKE:
-        return _llama_like(target)
+        shape = LlamaShape(
+            width=target.width,
+            depth=target.depth,
+            queries=target.heads * target.head_dim,
+            values=target.kv_heads * target.head_dim,
+            feed_forward=target.feed_forward,
+            vocabulary=target.vocabulary,
+            tied=target.tied,
+        )
+        return llama_matrices(shape, target.initializer_range)
     # torch and transformers take seconds to import.
     from critical.meta_model import build
 
@@ -72,27 +82,61 @@ def rates(target: Target) -> Mapping[str, float]:
     }
 
 
-def _llama_like(target: Target) -> tuple[Matrix, ...]:
-    width, inner = target.width, target.feed_forward
-    queries = target.heads * target.head_dim
-    values = target.kv_heads * target.head_dim
+@dataclass(frozen=True, slots=True)
+class LlamaShape:
+    """What decides the shapes of a Llama's matrices.
+
+    Attributes:
+        width: d_model.
+        depth: Blocks.
+        queries: Heads · head dimension.
+        values: Key and value heads · head dimension.
+        feed_forward: Inner dimension of the feed-forward layer.
+        vocabulary: Tokens.
+        tied: Whether input and output embeddings are one matrix.
+    """
+
+    width: int
+    depth: int
+    queries: int
+    values: int
+    feed_forward: int
+    vocabulary: int
+    tied: bool
+
+
+def llama_matrices(
+    shape: LlamaShape,
+    std: float,
+    *,
+    embedding: str = "model.embed_tokens",
+    attention: str = "self_attn",
+) -> tuple[Matrix, ...]:
+    """List a Llama's matrices, all drawn with one std.
+
+    Args:
+        shape: Of the model.
+        std: Of every matrix.
+        embedding: Name of the embedding.
+        attention: Name of a block's attention.
+    """
+    width, inner = shape.width, shape.feed_forward
     blocks: tuple[tuple[str, int, int, Kind], ...] = (
-        ("self_attn.q_proj", queries, width, "attention"),
-        ("self_attn.k_proj", values, width, "attention"),
-        ("self_attn.v_proj", values, width, "attention"),
-        ("self_attn.o_proj", width, queries, "attention"),
+        (f"{attention}.q_proj", shape.queries, width, "attention"),
+        (f"{attention}.k_proj", shape.values, width, "attention"),
+        (f"{attention}.v_proj", shape.values, width, "attention"),
+        (f"{attention}.o_proj", width, shape.queries, "attention"),
         ("mlp.gate_proj", inner, width, "feed_forward"),
         ("mlp.up_proj", inner, width, "feed_forward"),
         ("mlp.down_proj", width, inner, "feed_forward"),
     )
-    std, vocabulary = target.initializer_range, (target.vocabulary, width)
-    embedding = Matrix("model.embed_tokens.weight", 1, vocabulary, width, "embedding", std)
-    head = Matrix("lm_head.weight", 1, vocabulary, width, "head", std)
+    tokens = (shape.vocabulary, width)
+    head = Matrix("lm_head.weight", 1, tokens, width, "head", std)
     return (
-        embedding,
+        Matrix(f"{embedding}.weight", 1, tokens, width, "embedding", std),
         *(
-            Matrix(f"model.layers.*.{name}.weight", target.depth, (out, fan_in), fan_in, kind, std)
+            Matrix(f"model.layers.*.{name}.weight", shape.depth, (out, fan_in), fan_in, kind, std)
             for name, out, fan_in, kind in blocks
         ),
-        *(() if target.tied else (head,)),
+        *(() if shape.tied else (head,)),
     )

@@ -202,7 +202,7 @@ def export_gamma(
         origin = Origin(gamma, study)
     else:
         origin = recommended_gamma(study, reading, settings, storage)
-    edited = export(to, source, origin.gamma)
+    edited = export(to, source, origin.gamma, reading)
     return Exported(config, source.document.text, edited, origin, saturation_of(reading))
 
 

@@ -28,13 +28,15 @@ class Edited:
     hook: Hook | None
 
 
-def export(to: str, source: Source, gamma: float) -> Edited:
+def export(to: str, source: Source, gamma: float, before: Reading | None = None) -> Edited:
     """Write γ into a training configuration, and read back what that yields.
 
     Args:
         to: The framework's name, as in ``hf``.
         source: The configuration.
         gamma: The exponent, in (0, 4].
+        before: What the framework reads from it, where that is known: building a model takes
+            seconds in some families.
 
     Raises:
         CriticalError: The framework is not known, γ is out of range, or the file cannot be read,
@@ -42,7 +44,7 @@ def export(to: str, source: Source, gamma: float) -> Edited:
     """
     chosen = framework(to)
     check_gamma(gamma)
-    before = chosen.read(source)
+    before = before or chosen.read(source)
     changes = chosen.changes(source, before, gamma)
     text = source.document.edited(changes.values) if changes.values else source.document.text
     after = read_back(chosen, source, text)

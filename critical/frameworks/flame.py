@@ -19,7 +19,8 @@ from critical.frameworks.framework import Changes, Hook, Source
 from critical.frameworks.hf import alone, notes, reading_of, std_of
 from critical.frameworks.hooks import module_hook
 from critical.frameworks.reading import Attention, Norms, Reading, Setting
-from critical.layout import Kind, Matrix
+from critical.layout import Matrix
+from critical.matrices import LlamaShape, llama_matrices
 from critical.target import parse_target
 
 _READ = "transformer"
@@ -117,27 +118,16 @@ def _matrices(keys: Keys, width: int, depth: int, std: float, *, tied: bool) -> 
             f"num_heads {heads} and num_kv_heads {kv_heads} do not divide hidden_size {width}: "
             "write divisors of it"
         )
-    values = width // heads * kv_heads
-    inner = _inner(keys, width)
-    vocabulary = (keys.integer(("vocab_size",), 32000, high=10**8), width)
-    blocks: tuple[tuple[str, int, int, Kind], ...] = (
-        ("attn.q_proj", width, width, "attention"),
-        ("attn.k_proj", values, width, "attention"),
-        ("attn.v_proj", values, width, "attention"),
-        ("attn.o_proj", width, width, "attention"),
-        ("mlp.gate_proj", inner, width, "feed_forward"),
-        ("mlp.up_proj", inner, width, "feed_forward"),
-        ("mlp.down_proj", width, inner, "feed_forward"),
+    shape = LlamaShape(
+        width=width,
+        depth=depth,
+        queries=width,
+        values=width // heads * kv_heads,
+        feed_forward=_inner(keys, width),
+        vocabulary=keys.integer(("vocab_size",), 32000, high=10**8),
+        tied=tied,
     )
-    head = Matrix("lm_head.weight", 1, vocabulary, width, "head", std)
-    return (
-        Matrix("model.embeddings.weight", 1, vocabulary, width, "embedding", std),
-        *(
-            Matrix(f"model.layers.*.{name}.weight", depth, (out, fan_in), fan_in, kind, std)
-            for name, out, fan_in, kind in blocks
-        ),
-        *(() if tied else (head,)),
-    )
+    return llama_matrices(shape, std, embedding="model.embeddings", attention="attn")
 
 
 def _inner(keys: Keys, width: int) -> int:
