@@ -79,19 +79,19 @@ def look_seconds(training: ProxyTraining) -> float:
     return time.process_time() - started
 
 
-def products(model: nn.Module, tokens: int, predicted: int) -> Counter[tuple[int, int, int]]:
-    """Count a forward pass's matrix products of rows × fan-in × fan-out.
+def products(training: ProxyTraining) -> Counter[tuple[int, int, int]]:
+    """Count a forward pass's matrix products of rows × fan-in × fan-out, as they are called."""
+    found: Counter[tuple[int, int, int]] = Counter()
 
-    Args:
-        model: The trial's own.
-        tokens: Of a batch.
-        predicted: Of these, positions that the head runs at.
-    """
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    return Counter(
-        (predicted if linear is linears[-1] else tokens, linear.in_features, linear.out_features)
-        for linear in linears
-    )
+    def note(module: nn.Linear, given: tuple[torch.Tensor, ...]) -> None:
+        found[given[0].numel() // module.in_features, module.in_features, module.out_features] += 1
+
+    linears = [each for each in training.model.modules() if isinstance(each, nn.Linear)]
+    hooks = [linear.register_forward_pre_hook(note) for linear in linears]
+    training.first_loss()()
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def product_seconds(shapes: Counter[tuple[int, int, int]], rounds: int) -> float:
@@ -157,10 +157,8 @@ def measure(
     trials = [ProxyTraining(each, run) for each in recipes]
     plain = [PlainLoop(each, run) for each in recipes]
     times = step_seconds([*trials, *plain], rounds, steps)
-    groups = trials[0]._mixture.batch(1)
-    tokens = sum(group.tokens.numel() for group in groups)
-    predicted = sum(group.targets.numel() for group in groups)
-    alone = product_seconds(products(trials[0].model, tokens, predicted), rounds)
+    tokens = trials[0]._mixture.tokens_per_step
+    alone = product_seconds(products(trials[0]), rounds)
     looks = look_seconds(trials[0])
     for number, each in enumerate(recipes):
         ours, theirs = times[number], times[len(recipes) + number]

@@ -1,6 +1,7 @@
 """Causal self-attention: grouped queries, rotary positions, and what families add to them.
 
-Shapes: n sequences of t tokens, d width, h heads of e dimensions, g key and value heads.
+Shapes: n sequences of t tokens, d width, h heads of e dimensions, g key and value heads. All
+sequences of a batch lie one after another, of a stretch's length each.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from critical.trials.architecture import Kinds, ModelShape
+from critical.trials.plain_attention import attention_weights, plain_attention, visible_keys
+from critical.trials.stretches import Stretch, wanted
+
+SHORT = 32
+"""Tokens up to which attention is written out where it is compiled for a CPU."""
 
 
 class Attention(nn.Module):
@@ -37,17 +43,24 @@ class Attention(nn.Module):
         if shape.gated_attention:
             self.gate_proj = nn.Linear(shape.width, self.heads, bias=False)
 
-    def forward(self, x: Tensor, rotary: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
-        """Attend within each group; x of shape (tokens, d), all groups one after another."""
-        sizes = [n * t for n, t in groups]
-        mixed = [
-            self._attend(part, rotary, n, t)
-            for part, (n, t) in zip(self.qkv_proj(x).split(sizes), groups, strict=True)
-        ]
+    def forward(self, x: Tensor, rotary: Tensor, stretches: Sequence[Stretch]) -> Tensor:
+        """Attend within each sequence, from its wanted positions.
+
+        Args:
+            x: What this layer reads. Shape (Σ n·t, d).
+            rotary: Of every token. Shape (Σ n·t, 2, r/2).
+            stretches: The sequences.
+
+        Returns:
+            Shape (Σ n·k, d).
+        """
+        sizes = [n * t for n, t, _ in stretches]
+        q, k, v = (torch.split(part, sizes) for part in self._projected(x, rotary))
+        mixed = [self._attend(*parts) for parts in zip(q, k, v, stretches, strict=True)]
         out = torch.cat(mixed) if len(mixed) > 1 else mixed[0]
         if self.gate_proj is not None:
-            gate = self.gate_proj(x).sigmoid()
-            out = (out.view(len(x), self.heads, -1) * gate[..., None]).flatten(1)
+            gate = self.gate_proj(wanted(x, stretches)).sigmoid()
+            out = (out.view(len(out), self.heads, -1) * gate[..., None]).flatten(1)
         return self.o_proj(out)  # type: ignore[no-any-return]
 
     def first_token_share(self, x: Tensor, rotary: Tensor, n: int, t: int) -> Tensor:
@@ -62,49 +75,52 @@ class Attention(nn.Module):
         Returns:
             The mean over sequences, heads and queries after the first, in [0, 1]. Shape ().
         """
-        q, k, _ = self._projected(self.qkv_proj(x), rotary, n, t)
-        return self._weights(q, k)[..., 1:, 0].mean()
+        q, k, _ = self._projected(x, rotary)
+        q, k = (self._by_head(part, n, t) for part in (q, k))
+        weights = attention_weights(q, k, visible_keys(q, k), self.scale, self.cap)
+        return weights[..., 1:, 0].mean()
 
-    def _attend(self, qkv: Tensor, rotary: Tensor, n: int, t: int) -> Tensor:
-        q, k, v = self._projected(qkv, rotary, n, t)
-        if self.cap is None:
-            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, stretch: Stretch) -> Tensor:
+        """Mix within one stretch. Shapes (n·t, heads, e) to (n·k, h·e)."""
+        n, t, queries = stretch
+        q, k, v = (self._by_head(part, n, t) for part in (q, k, v))
+        q = q[:, :, t - queries :]
+        if self.cap is not None or _better_written_out(q, t):
+            out = plain_attention(q, k, v, visible_keys(q, k), self.scale, self.cap)
         else:
-            out = self._weights(q, k) @ v
-        return out.transpose(1, 2).reshape(n * t, -1)
+            causal = queries == t
+            mask = None if causal else visible_keys(q, k)
+            out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=self.scale)
+        return out.transpose(1, 2).reshape(n * queries, -1)
 
-    def _projected(
-        self, qkv: Tensor, rotary: Tensor, n: int, t: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values, each of shape (n, h, t, e)."""
+    def _projected(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values. Shapes (tokens, h, e), and twice (tokens, g, e)."""
         heads, kv_heads = self.heads, self.kv_heads
-        parts = qkv.view(n, t, heads + 2 * kv_heads, self.head_dim)
-        qk, v = torch.split(parts, [heads + kv_heads, kv_heads], dim=2)
+        parts = self.qkv_proj(x).view(-1, heads + 2 * kv_heads, self.head_dim)
+        qk, v = torch.split(parts, [heads + kv_heads, kv_heads], dim=1)
         if self.q_norm is not None and self.k_norm is not None:
             qk = self._normed(qk, self.q_norm, self.k_norm)
-        q, k = torch.split(rotate(qk, rotary[:t]), [heads, kv_heads], dim=2)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        if kv_heads < heads:
-            k, v = (part.repeat_interleave(heads // kv_heads, dim=1) for part in (k, v))
+        q, k = torch.split(rotate(qk, rotary), [heads, kv_heads], dim=1)
         return q, k, v
 
-    def _normed(self, qk: Tensor, q_norm: nn.Module, k_norm: nn.Module) -> Tensor:
-        q, k = torch.split(qk, [self.heads, self.kv_heads], dim=2)
-        if self.norm_over == "all":
-            q = q_norm(q.flatten(2)).view_as(q)
-            k = k_norm(k.flatten(2)).view_as(k)
-            return torch.cat((q, k), dim=2)
-        return torch.cat((q_norm(q), k_norm(k)), dim=2)
+    def _by_head(self, part: Tensor, n: int, t: int) -> Tensor:
+        """Return a stretch with as many heads as queries have. Shape (n, h, t, e)."""
+        part = part.view(n, t, -1, self.head_dim).transpose(1, 2)
+        repeats = self.heads // part.shape[1]
+        return part if repeats == 1 else part.repeat_interleave(repeats, dim=1)
 
-    def _weights(self, q: Tensor, k: Tensor) -> Tensor:
-        """Return what each query pays to each key. Shape (n, h, t, t)."""
-        scale = 1 / math.sqrt(self.head_dim) if self.scale is None else self.scale
-        scores = q @ k.transpose(-2, -1) * scale
-        if self.cap is not None:
-            scores = self.cap * (scores / self.cap).tanh()
-        t = scores.shape[-1]
-        future = torch.ones(t, t, dtype=torch.bool, device=scores.device).triu(1)
-        return scores.masked_fill(future, -math.inf).softmax(-1)
+    def _normed(self, qk: Tensor, q_norm: nn.Module, k_norm: nn.Module) -> Tensor:
+        q, k = torch.split(qk, [self.heads, self.kv_heads], dim=1)
+        if self.norm_over == "all":
+            q = q_norm(q.flatten(1)).view_as(q)
+            k = k_norm(k.flatten(1)).view_as(k)
+            return torch.cat((q, k), dim=1)
+        return torch.cat((q_norm(q), k_norm(k)), dim=1)
+
+
+def _better_written_out(q: Tensor, t: int) -> bool:
+    """Whether a compiler does better than the fused kernel, as for short sequences on a CPU."""
+    return torch.compiler.is_compiling() and q.device.type == "cpu" and t <= SHORT
 
 
 def norm(kinds: Kinds, size: int, eps: float) -> nn.RMSNorm | nn.LayerNorm:
@@ -125,8 +141,9 @@ def rotate(x: Tensor, rotary: Tensor) -> Tensor:
     """Rotate heads by their positions.
 
     Args:
-        x: Queries, keys or both. Shape (n, t, heads, e).
-        rotary: Of the first r ≤ e dimensions; the others are passed through. Shape (t, 2, r/2).
+        x: Queries, keys or both. Shape (tokens, heads, e).
+        rotary: Of the first r ≤ e dimensions; the others are passed through. Shape
+            (tokens, 2, r/2).
     """
     rotated = 2 * rotary.shape[-1]
     if rotated == 0:

@@ -1,11 +1,11 @@
 """What vmap can batch, in place of fused kernels that it would run once a member.
 
-Shapes: t tokens, e head dimension; under vmap k members, n sequences and h heads besides.
+Shapes: q queries of t tokens, e head dimension; under vmap k members, n sequences and h heads
+besides.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from critical.trials.plain_attention import plain_attention, visible_keys
 
 
 class Batchable(TorchFunctionMode):
@@ -35,28 +37,23 @@ class Batchable(TorchFunctionMode):
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool, scale: float | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
 ) -> Tensor:
-    """Return what ``F.scaled_dot_product_attention`` does, of shapes (…, t, e).
+    """Return what ``F.scaled_dot_product_attention`` does, of shapes (…, q, e) and (…, t, e).
 
     Under vmap it is one kernel for all members; compiled, it is written out, for a compiler cannot
     look into that and fuses this.
     """
     if torch.compiler.is_compiling():
-        return explicit_attention(query, key, value, is_causal, scale)
-    return _FoldedAttention.apply(query, key, value, is_causal, scale)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def explicit_attention(
-    query: Tensor, key: Tensor, value: Tensor, is_causal: bool, scale: float | None
-) -> Tensor:
-    """Return softmax(query keyᵀ · scale) value, of shapes (…, t, e); scale is 1/√e by default."""
-    length, head_size = query.shape[-2:]
-    scores = query @ key.transpose(-2, -1) * (head_size**-0.5 if scale is None else scale)
-    if is_causal:
-        future = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
-        scores = scores.masked_fill(future, -math.inf)
-    return scores.softmax(-1) @ value
+        visible = visible_keys(query, key) if is_causal else attn_mask
+        return plain_attention(query, key, value, visible, scale)
+    return _FoldedAttention.apply(query, key, value, attn_mask, is_causal, scale)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _FoldedAttention(torch.autograd.Function):
@@ -81,15 +78,19 @@ class _FoldedAttention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
+        attn_mask: Tensor | None,
         *options: Any,  # noqa: ANN401
     ) -> tuple[Tensor, int]:
-        """Attend for all members at once; shapes (k, n, h, t, e) once the members come first."""
+        """Attend for all members at once; shapes (k, n, h, t, e) once the members come first.
+
+        The mask is the same for all members.
+        """
         q, k, v = (
             _members_first(part, place, info.batch_size).flatten(0, 1)
             for part, place in zip((query, key, value), in_dims[:3], strict=True)
         )
         is_causal, scale = options
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=is_causal, scale=scale)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask, is_causal=is_causal, scale=scale)
         return out.view(info.batch_size, -1, *out.shape[1:]), 0
 
 

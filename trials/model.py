@@ -3,8 +3,10 @@
 Shapes: n sequences of t tokens, d width, h heads, e head dimension, f feed-forward.
 
 A batch is a list of groups, each of shape (n, t) with its own n and t: the position-wise parts run
-once over all tokens, attention runs within each group. So short task sequences and long text share
-one forward pass with neither padding nor masks across sequences.
+once over all tokens, attention runs within each length. So short task sequences and long text share
+one forward pass with neither padding nor masks across sequences. From the last block's queries on,
+only the positions that something is predicted from are computed: most tokens of a task's items are
+read and predict nothing.
 
 Every norm is an ``nn.RMSNorm`` or ``nn.LayerNorm``, so that its input and its ε can be looked at.
 """
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 
 from critical.trials.architecture import Activation, ModelShape, even
 from critical.trials.attention import Attention, norm, rotary_table
+from critical.trials.stretches import Stretch, at_positions, joined, wanted, whole
 
 __all__ = ["Decoder", "ModelShape"]
 
@@ -82,14 +85,17 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(shape)
         self.feed_forward_post_norm = made(after, eps)
 
-    def forward(self, x: Tensor, rotary: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
-        """Map (tokens, d) to (tokens, d)."""
+    def forward(self, x: Tensor, rotary: Tensor, stretches: Sequence[Stretch]) -> Tensor:
+        """Map (Σ n·t, d) to the wanted positions' (Σ n·k, d); for the others see ``Attention``."""
         read = self.attention_norm(x)
-        attended = x + self.attention_post_norm(self.attention(read, rotary, groups))
+        x = wanted(x, stretches)
+        attended = x + self.attention_post_norm(self.attention(read, rotary, stretches))
         if self.parallel == "no":
             read = self.feed_forward_norm(attended)
         elif self.parallel == "own_norms":
             read = self.feed_forward_norm(x)
+        else:
+            read = wanted(read, stretches)
         return attended + self.feed_forward_post_norm(self.feed_forward(read))  # type: ignore[no-any-return]
 
 
@@ -124,25 +130,21 @@ class Decoder(nn.Module):
         Returns:
             For each group logits of shape (n, k, vocabulary).
         """
-        groups = [(group.shape[0], group.shape[1]) for group in tokens]
-        x = self._embedded(tokens)
-        for block in self.blocks:
-            x = block(x, self.rotary, groups)
-        parts = torch.split(x, [n * t for n, t in groups])
-        # The head is the widest matrix: run it only where something is predicted.
-        wanted = [
-            part.view(n, t, -1)[:, t - k :].reshape(n * k, -1)
-            for part, (n, t), k in zip(parts, groups, last, strict=True)
+        groups = [
+            Stretch(group.shape[0], group.shape[1], k)
+            for group, k in zip(tokens, last, strict=True)
         ]
-        logits = self.head(self.norm(torch.cat(wanted)))
+        stretches = joined(groups)
+        every = whole(stretches)
+        rotary = at_positions(self.rotary, stretches)
+        x = self._embedded(tokens, stretches)
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, rotary, every if number < len(self.blocks) else stretches)
+        logits = self.head(self.norm(x))
         if (cap := self.shape.kinds.logit_cap) is not None:
             logits = cap * (logits / cap).tanh()
-        return [
-            part.view(n, k, -1)
-            for part, (n, _), k in zip(
-                logits.split([len(w) for w in wanted]), groups, last, strict=True
-            )
-        ]
+        parts = torch.split(logits, [n * k for n, _, k in groups])
+        return [part.view(n, k, -1) for part, (n, _, k) in zip(parts, groups, strict=True)]
 
     @torch.no_grad()
     def first_token_attention(self, tokens: Tensor) -> Tensor:
@@ -156,21 +158,22 @@ class Decoder(nn.Module):
             (depth,), float32.
         """
         n, t = tokens.shape
-        x = self._embedded([tokens])
+        stretches = [Stretch(n, t, t)]
+        rotary = at_positions(self.rotary, stretches)
+        x = self._embedded([tokens], stretches)
         shares = []
         for block in self.blocks:
             assert isinstance(block, Block)
             read = block.attention_norm(x)
-            shares.append(block.attention.first_token_share(read, self.rotary, n, t))
-            x = block(x, self.rotary, [(n, t)])
+            shares.append(block.attention.first_token_share(read, rotary, n, t))
+            x = block(x, rotary, stretches)
         return torch.stack(shares).float()
 
-    def _embedded(self, tokens: Sequence[Tensor]) -> Tensor:
+    def _embedded(self, tokens: Sequence[Tensor], stretches: Sequence[Stretch]) -> Tensor:
         """Return what the first block reads. Shape (tokens, d), all groups one after another."""
         x: Tensor = self.embedding(torch.cat([group.flatten() for group in tokens]))
         if self.position is not None:
-            at = self.position.weight
-            x = x + torch.cat([at[: group.shape[1]].repeat(len(group), 1) for group in tokens])
+            x = x + at_positions(self.position.weight, stretches)
         if self.shape.kinds.scaled_embedding:
             x = x * math.sqrt(self.shape.width)
         return x

@@ -34,7 +34,9 @@ from critical.trials.settings import effective_shape
 from critical.trials.tasks.registry import first_ids, longest
 
 ARITHMETIC = 2
-"""Raised when the same recipe and run come to other numbers: older checkpoints do not fit then."""
+"""Raised when the same recipe and run train otherwise: older trials do not compare then."""
+ROUNDINGS = 2
+"""Raised when they come to other last digits only: older checkpoints do not fit then either."""
 DEFAULT_LEARNING_RATE = 4e-3
 
 
@@ -163,7 +165,7 @@ def fingerprint(recipe: TrainingRecipe, run: ProxyRun) -> str:
         from critical.trials.hf_config import transformers_version
 
         of_recipe["transformers"] = transformers_version()
-    text = json.dumps([ARITHMETIC, of_recipe, of_run], default=repr)
+    text = json.dumps([ARITHMETIC, ROUNDINGS, of_recipe, of_run], default=repr)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

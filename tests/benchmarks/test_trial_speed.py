@@ -16,7 +16,7 @@ import trial_speed
 from plain_loop import PlainDecoder
 
 from critical.trials.model import Decoder
-from critical.trials.training import TrainingRecipe
+from critical.trials.training import ProxyTraining, TrainingRecipe
 
 SMALL = ("--depth", "1", "--tokens", "4000", "--steps", "1")
 RECIPE = TrainingRecipe(None, {"reasoning": 1.0}, batch_tokens=72)
@@ -24,13 +24,13 @@ RECIPE = TrainingRecipe(None, {"reasoning": 1.0}, batch_tokens=72)
 
 def test_matrix_products_are_counted_as_they_are_done() -> None:
     """Torch's own counter sees as many FLOPs in a forward and backward pass, attention aside."""
-    model = Decoder(RECIPE.shape(trial_speed.proxy(32, 2, 4000)))
-    tokens = torch.zeros(8, 9, dtype=torch.int64)
+    training = ProxyTraining(RECIPE, trial_speed.proxy(32, 2, 4000))
     with FlopCounterMode(display=False) as counter:
-        model([tokens], [1])[0].sum().backward()
+        training.first_loss()().backward()  # type: ignore[no-untyped-call]
     counted = counter.get_flop_counts()["Global"][torch.ops.aten.mm]
-    shapes = trial_speed.products(model, tokens=72, predicted=8)
+    shapes = trial_speed.products(training)
     assert counted == sum(6 * a * b * c * count for (a, b, c), count in shapes.items())
+    assert {rows for rows, _, _ in shapes} == {72, 8}
 
 
 def test_the_plain_model_is_the_same_size() -> None:

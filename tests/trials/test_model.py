@@ -15,6 +15,7 @@ from critical.trials.architecture import Kinds
 from critical.trials.attention import rotary_table, rotate
 from critical.trials.initialization import initialize
 from critical.trials.model import ACTIVATIONS, Decoder, ModelShape
+from critical.trials.stretches import Stretch
 
 SHAPE = ModelShape(vocabulary=40, width=16, depth=2, heads=2, feed_forward=24)
 KINDS = {
@@ -87,18 +88,36 @@ def test_groups_are_independent(model: Decoder) -> None:
         torch.testing.assert_close(model([group[:1]], [last])[0], found[:1], rtol=1e-4, atol=1e-5)
 
 
-@torch.no_grad()
-def test_the_last_positions_are_the_end_of_all(model: Decoder) -> None:
-    """Asking for fewer positions gives the same numbers."""
-    group = tokens(2, 6)
-    torch.testing.assert_close(model([group], [2])[0], model([group], [6])[0][:, -2:])
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_last_positions_are_the_end_of_all(model: Decoder, gated: bool) -> None:
+    """Asking for fewer positions gives the same logits there, and the same gradients of them."""
+    if gated:
+        model = decoder(model.shape.kinds, kv_heads=1, head_dim=16, gated_attention=True)
+    groups = [tokens(3, 6, 1), tokens(2, 6, 2), tokens(2, 9, 3), tokens(2, 4, 4)]
+    last = [1, 1, 4, 4]
+    every = model(groups, [6, 6, 9, 4])
+    expected = [part[:, -k:] for part, k in zip(every, last, strict=True)]
+    found = model(groups, last)
+    parameters = list(model.parameters())
+    weights = [
+        torch.randn(part.shape, generator=torch.Generator().manual_seed(5)) for part in found
+    ]
+
+    def gradients(parts: list[Tensor]) -> tuple[Tensor, ...]:
+        value = torch.stack([(w * p).sum() for w, p in zip(weights, parts, strict=True)]).sum()
+        return torch.autograd.grad(value, parameters)
+
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    for one, other in zip(gradients(found), gradients(expected), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_rotary_products_depend_on_the_distance_alone() -> None:
     """A query at p and a key at p + 3 meet with the same product, wherever p is."""
     table = rotary_table(8, 64)
     q, k = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
-    turned = rotate(torch.stack((q, k)).expand(1, 64, 2, 8), table)[0]
+    turned = rotate(torch.stack((q, k)).expand(64, 2, 8), table)
     products = (turned[:-3, 0] * turned[3:, 1]).sum(-1)
     torch.testing.assert_close(products, products[:1].expand_as(products), rtol=1e-4, atol=1e-4)
     assert abs(products[0] - (q * k).sum()) > 1e-2
@@ -106,19 +125,19 @@ def test_rotary_products_depend_on_the_distance_alone() -> None:
 
 def test_rotation_keeps_lengths_and_the_first_position() -> None:
     """Position 0 is not turned, and no position is stretched."""
-    x = torch.randn(2, 5, 6, 8, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(5, 6, 8, generator=torch.Generator().manual_seed(0))
     turned = rotate(x, rotary_table(8, 5))
-    torch.testing.assert_close(turned[:, 0], x[:, 0])
+    torch.testing.assert_close(turned[0], x[0])
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
 
 
 def test_a_part_of_a_head_is_rotated_as_a_head_of_its_size() -> None:
     """And the rest of it is passed through."""
-    x = torch.randn(2, 5, 6, 8, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(5, 6, 8, generator=torch.Generator().manual_seed(0))
     turned = rotate(x, rotary_table(4, 5))
     assert torch.equal(turned[..., 4:], x[..., 4:])
     torch.testing.assert_close(turned[..., :4], rotate(x[..., :4], rotary_table(4, 5)))
-    assert (turned[:, 1:, :, :4] - x[:, 1:, :, :4]).abs().max() > 0.1
+    assert (turned[1:, :, :4] - x[1:, :, :4]).abs().max() > 0.1
 
 
 @torch.no_grad()
@@ -162,14 +181,14 @@ def test_norms_stand_where_they_are_placed(placement: Any, expected: Callable[..
         if isinstance(each, nn.RMSNorm):
             each.weight.fill_(1.0)
     x = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
-    table, groups = rotary_table(8, 5), [(1, 5)]
+    table, stretches = rotary_table(8, 5), [Stretch(1, 5, 5)]
 
     def norm(y: Tensor) -> Tensor:
         return F.rms_norm(y, (16,), eps=SHAPE.norm_eps)
 
-    attended = expected(x, lambda y: block.attention(y, table, groups), norm)
+    attended = expected(x, lambda y: block.attention(y, table, stretches), norm)
     torch.testing.assert_close(
-        block(x, table, groups), expected(attended, block.feed_forward, norm)
+        block(x, table, stretches), expected(attended, block.feed_forward, norm)
     )
 
 
@@ -179,11 +198,11 @@ def test_parallel_layers_read_the_same_stream(parallel: Any) -> None:
     """Attention and feed-forward are added to it at once, through one norm or two."""
     block: Any = decoder(Kinds(parallel=parallel)).blocks[0]
     x = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
-    table, groups = rotary_table(8, 5), [(1, 5)]
+    table, stretches = rotary_table(8, 5), [Stretch(1, 5, 5)]
     second = block.attention_norm if parallel == "shared_norm" else block.feed_forward_norm
-    expected = x + block.attention(block.attention_norm(x), table, groups)
+    expected = x + block.attention(block.attention_norm(x), table, stretches)
     expected = expected + block.feed_forward(second(x))
-    torch.testing.assert_close(block(x, table, groups), expected)
+    torch.testing.assert_close(block(x, table, stretches), expected)
 
 
 @torch.no_grad()
@@ -210,15 +229,15 @@ def test_the_gate_multiplies_each_head() -> None:
     """A gate of zeros halves what attention gives; one that is shut off silences a head."""
     block: Any = decoder(Kinds(), gated_attention=True).blocks[0]
     gated = block.attention
-    x, table, groups = torch.ones(4, 16), rotary_table(8, 4), [(1, 4)]
+    x, table, stretches = torch.ones(4, 16), rotary_table(8, 4), [Stretch(1, 4, 4)]
     gate, gated.gate_proj = gated.gate_proj, None
-    whole = gated(x, table, groups)
+    whole = gated(x, table, stretches)
     gated.gate_proj = gate
     gate.weight.zero_()
-    torch.testing.assert_close(gated(x, table, groups), whole / 2)
+    torch.testing.assert_close(gated(x, table, stretches), whole / 2)
     gate.weight[1] = -1e3
     gated.o_proj.weight[:, :8] = 0.0
-    assert gated(x, table, groups).abs().max() == 0
+    assert gated(x, table, stretches).abs().max() == 0
 
 
 def test_the_gate_is_drawn_by_gamma() -> None:

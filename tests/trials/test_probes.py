@@ -16,6 +16,7 @@ from critical.trials.initialization import initialize
 from critical.trials.mixture import Group
 from critical.trials.model import Decoder, ModelShape
 from critical.trials.probes import SINK_TOKENS, flow, sinks, transferred, watched_saturation
+from critical.trials.stretches import Stretch
 from critical.trials.training import mixture_loss
 
 WIDTH = 16
@@ -148,7 +149,8 @@ def test_flow_by_hand() -> None:
         assert found[f"gradient_norm_initial/{short}"] == norm
     x = model.embedding(TOKENS.flatten())
     for number, block in enumerate(model.blocks.children()):
-        x = block(x, model.rotary, [(4, 9)])
+        k = 9 if number == 0 else 1
+        x = block(x, model.rotary[:9].repeat(4, 1, 1), [Stretch(4, 9, k)])
         rms = float(x.detach().square().mean().sqrt())
         assert found[f"activation_initial/{number}"] == pytest.approx(rms, rel=1e-5)
     assert len(found) == 10 + 2

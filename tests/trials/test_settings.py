@@ -23,6 +23,7 @@ from critical.trials.settings import (
     check_settings,
     effective_shape,
 )
+from critical.trials.stretches import Stretch
 from critical.trials.training import TrainingRecipe
 
 RUN = ProxyRun(0.8, None, Scale(64, 2, 4, 1), seed=0)
@@ -104,7 +105,7 @@ def test_a_real_first_norm_is_saturated_as_the_targets(kinds: Kinds) -> None:
         effective_shape(architecture, run, target_width=1024, vocabulary=384, longest=64)
     )
     initialize(model, run.gamma)
-    x = model._embedded([torch.arange(384)[None]])
+    x = model._embedded([torch.arange(384)[None]], [Stretch(1, 384, 384)])
     first: Any = model.blocks[0]
     found = first.attention_norm(x).square().mean().sqrt()
     exponent = (1 if kinds.scaled_embedding else 0) - 2 * run.gamma

@@ -15,7 +15,8 @@ from torch.func import functional_call, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from critical.trials.averaging import WeightAverage
-from critical.trials.batchable import Batchable, explicit_attention, rms_norm
+from critical.trials.batchable import Batchable, rms_norm
+from critical.trials.plain_attention import plain_attention, visible_keys
 from critical.trials.stack_state import StackState
 from critical.trials.stacking import Layout, padded
 from critical.trials.training import TrainingRecipe, _optimizer
@@ -44,21 +45,33 @@ def drawn(seed: int, *shape: int) -> Tensor:
 
 
 @UNTIMED
-@given(SIZES, SIZES, SIZES, st.integers(1, 9), st.booleans(), st.sampled_from((None, 0.7)))
+@given(
+    SIZES, SIZES, SIZES, st.integers(1, 9), st.sampled_from(("all", "causal", "masked")),
+    st.sampled_from((None, 0.7)),
+)  # fmt: skip
 def test_attention_of_all_members_at_once(
-    members: int, n: int, heads: int, t: int, causal: bool, scale: float | None
+    members: int, n: int, heads: int, t: int, seen: str, scale: float | None
 ) -> None:
     """Forward and backward as member by member, and as written out."""
-    q, k, v = (drawn(seed, members, n, heads, t, 4) for seed in range(3))
+    queries = max(1, t - 2) if seen == "masked" else t
+    q = drawn(0, members, n, heads, queries, 4)
+    k, v = (drawn(seed, members, n, heads, t, 4) for seed in (1, 2))
+    causal = seen == "causal"
+
+    def visible() -> Tensor | None:
+        ones = torch.ones(queries, t, dtype=torch.bool)
+        return ones.tril(t - queries) if seen == "masked" else None
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+        mask = visible()
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale)
 
     with Batchable():
         together = vmap(attend)(q, k, v)
     alone = torch.stack([attend(*parts) for parts in zip(q, k, v, strict=True)])
     torch.testing.assert_close(together, alone)
-    torch.testing.assert_close(explicit_attention(q, k, v, causal, scale), alone)
+    seen_keys = visible_keys(q, k) if causal else visible()
+    torch.testing.assert_close(plain_attention(q, k, v, seen_keys, scale), alone)
     weight = drawn(3, *alone.shape)
     for one, other in zip(
         torch.autograd.grad((together * weight).sum(), (q, k, v)),
