@@ -101,9 +101,14 @@ def main() -> None:
     if (FOLDER / "horizon.parquet").exists():
         compare("all tokens against twice as many", list(_horizon(of_main, draws, rng)))
     if (FOLDER / "mixture.parquet").exists():
-        compare("the default mixture against another", list(_mixture(best, draws, rng)))
+        _, other = _of_fresh_seeds("mixture", draws, rng)
+        compare("the default mixture against another", [(best[w], other[w]) for w in other])
     if (FOLDER / "truth.parquet").exists():
-        compare("three seeds against eight fresh ones", list(_truth(best, draws, rng)))
+        of_truth, fresh = _of_fresh_seeds("truth", draws, rng)
+        print("Of eight fresh seeds:\n")
+        scales(of_truth, fresh)
+        across_widths(fresh)
+        compare("three seeds against eight fresh ones", [(best[w], fresh[w]) for w in fresh])
 
 
 def condition(label: str, found: Surfaces, seeds: NDArray[np.int64]) -> Condition:
@@ -208,28 +213,14 @@ def _horizon(
         )
 
 
-def _mixture(
-    best: dict[int, Condition], draws: int, rng: np.random.Generator
-) -> Iterator[tuple[Condition, Condition]]:
-    table = read("mixture")
-    places = None
-    for width in sorted(set(table["width"].to_pylist())):
-        found = surfaces(table, width)
-        if places is None:
-            places = resampled(len(found.seeds), draws, rng)
-        yield best[width], condition(f"width {width}", found, places)
-
-
-def _truth(
-    best: dict[int, Condition], draws: int, rng: np.random.Generator
-) -> Iterator[tuple[Condition, Condition]]:
-    table = read("truth")
-    places = None
-    for width in sorted(set(table["width"].to_pylist())):
-        found = surfaces(table, width)
-        if places is None:
-            places = resampled(len(found.seeds), draws, rng)
-        yield best[width], condition(f"width {width}", found, places)
+def _of_fresh_seeds(
+    name: str, draws: int, rng: np.random.Generator
+) -> tuple[dict[int, Surfaces], dict[int, Condition]]:
+    """Return surfaces and γ* by width of a table that shares no seed with main."""
+    table = read(name)
+    found = {width: surfaces(table, width) for width in sorted(set(table["width"].to_pylist()))}
+    places = resampled(min(len(each.seeds) for each in found.values()), draws, rng)
+    return found, {w: condition(f"width {w}", each, places) for w, each in found.items()}
 
 
 def _only_seeds(found: Surfaces, seeds: Sequence[int]) -> Surfaces:

@@ -49,7 +49,7 @@ def plan_search(prepared: Prepared) -> tuple[Plan, float]:
         workers=prepared.workers,
         own_trainable=options.trainable is not None,
         settings=options.settings,
-        notes=prepared.not_carried,
+        notes=prepared.notes,
     )
     if not isinstance(prepared.trainable, TrainingRecipe):
         return make_plan(request, None), 0.0
@@ -120,7 +120,7 @@ def plan_within(study: StudyRecord, prepared: Prepared) -> Plan:
     original = prepared.original
     if original is not None:
         return _repeated_plan(original)
-    return extended(plan, budget, prepared.not_carried)
+    return extended(plan, budget, prepared.notes)
 
 
 def check_study(study: StudyRecord, prepared: Prepared, place: str) -> None:

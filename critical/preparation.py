@@ -13,6 +13,7 @@ from critical.errors import BudgetError, OptionError
 from critical.identity import identity_of
 from critical.options import SearchOptions
 from critical.packing import AUTOMATIC
+from critical.recognised import recognised
 from critical.repetition import Original
 from critical.rules import parse_rule
 from critical.target import Target, read_target
@@ -43,6 +44,7 @@ class Prepared:
         pack: Trials of a pack, at the most.
         original: The study whose trials are run again, or None for a search.
         not_carried: What of corpus and target the proxies do not have, a sentence each.
+        recognised: What was read of the target, a sentence.
     """
 
     options: SearchOptions
@@ -56,6 +58,12 @@ class Prepared:
     pack: int = 1
     original: Original | None = None
     not_carried: tuple[str, ...] = ()
+    recognised: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of corpus and target before anything is run, a sentence each."""
+        return (*(() if self.recognised is None else (self.recognised,)), *self.not_carried)
 
     @property
     def reference_gamma(self) -> float:
@@ -112,6 +120,7 @@ def resolve(
         pack=1 if original is not None else _pack(options, trainable, device),
         original=original,
         not_carried=not_carried,
+        recognised=None if target is None else recognised(target),
     )
 
 
