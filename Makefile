@@ -20,7 +20,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 soak: .venv/installed-dev
-	CRITICAL_SOAK_KILLS=50 $(BIN)/python -m pytest -s tests/critical/test_kills.py tests/acceptance/test_kills.py
+	CRITICAL_SOAK_KILLS=50 $(BIN)/python -m pytest -s tests/critical/running/test_kills.py tests/acceptance/test_kills.py
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from critical.objectives import Curve, Run
-from critical.posterior import PosteriorSpec, compute
-from critical.rules import share
+from critical.inference.objectives import Curve, Run
+from critical.inference.posterior import PosteriorSpec, compute
+from critical.inference.rules import share
 from critical.storage.records import PosteriorRecord
 
 Array = NDArray[np.float64]

@@ -28,13 +28,13 @@ from unittest.mock import patch
 
 import torch
 
-import critical.belief
-from critical.driving import run_in_process
+import critical.running.belief
+from critical.inference.posterior import infer
 from critical.opening import open_search
 from critical.options import SearchOptions
-from critical.posterior import infer
 from critical.preparation import prepare_search
-from critical.search import Search
+from critical.running.driving import run_in_process
+from critical.running.search import Search
 from critical.storage.store import Store
 
 TRAINABLE = f"{Path(__file__).parents[1] / 'examples' / 'analytic_trial.py'}:train"
@@ -119,7 +119,7 @@ def watch(search: Search, store: Store, clock: Clock) -> None:
     for method, _ in inspect.getmembers(type(store), inspect.isfunction):
         if not method.startswith("_"):
             clock.wrap(store, method, "store")
-    clock.wrap(critical.belief, "infer", "posterior")
+    clock.wrap(critical.running.belief, "infer", "posterior")
 
 
 def header() -> str:
@@ -146,7 +146,7 @@ def measure(options: SearchOptions) -> list[Seconds]:
     prepared = prepare_search(options)
     clock = Clock()
     # Wrapped below, and put back in the end: a function of a module outlives this search.
-    with Store.open(options.storage) as store, patch("critical.belief.infer", infer):
+    with Store.open(options.storage) as store, patch("critical.running.belief.infer", infer):
         search = open_search(store, prepared)
         watch(search, store, clock)
         run_in_process(search, prepared.trainable)

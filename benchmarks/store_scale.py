@@ -27,11 +27,11 @@ import torch
 from large_store import build, name_of, prepared_search
 from measured_trial import MEASUREMENTS, train
 
-from critical.history import History
 from critical.opening import open_search
 from critical.plan import Plan
 from critical.preparation import Prepared
-from critical.search import Assignment, Search
+from critical.running.history import History
+from critical.running.search import Assignment, Search
 from critical.storage.records import TrialOutcome, TrialState
 from critical.storage.store import Store
 from critical.trials import ProxyRun, Scale

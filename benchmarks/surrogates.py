@@ -36,9 +36,9 @@ import torch
 from numpy.typing import NDArray
 from posterior_calibration import DESIGNS, Outcome, judge, simulate
 
-from critical import gaussian_process
-from critical.noisy_process import Data, Integers
-from critical.posterior import compute
+from critical.inference import gaussian_process
+from critical.inference.noisy_process import Data, Integers
+from critical.inference.posterior import compute
 
 Array = NDArray[np.float64]
 
@@ -135,8 +135,8 @@ def run(model: Model, trials: int, seed: tuple[int, int]) -> Result:
         return call
 
     with (
-        patch("critical.surrogate.fit", timed(model.fit)),
-        patch("critical.surrogate.draw", timed(model.draw)),
+        patch("critical.inference.surrogate.fit", timed(model.fit)),
+        patch("critical.inference.surrogate.draw", timed(model.draw)),
     ):
         record = compute(runs, spec, rng)
     scales, target = judge(surface, record)

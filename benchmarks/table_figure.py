@@ -19,7 +19,7 @@ from table_file import read
 from table_surfaces import Balance, Surfaces, balance, best_places, surfaces
 
 from critical.dashboards.figures import style
-from critical.rules import share
+from critical.inference.rules import share
 
 ROWS = ("reasoning R", "efficiency ρ", "share")
 _SIZE = {"width": 1280, "height": 820}

@@ -25,7 +25,7 @@ from table_designs import NARROW_RATES, WIDE_RATES, rates_at
 from table_file import FOLDER, read
 from table_surfaces import REFERENCE, Surfaces, balance, resampled, stars, surfaces
 
-from critical.objectives import LEARNED_ACCURACY
+from critical.inference.objectives import LEARNED_ACCURACY
 
 Array = NDArray[np.float64]
 

@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from table_file import KEY
 
-from critical.objectives import Curve, efficiency, final_loss, reasoning_score
-from critical.rules import middle_argmax, share
+from critical.inference.objectives import Curve, efficiency, final_loss, reasoning_score
+from critical.inference.rules import middle_argmax, share
 
 Array = NDArray[np.float64]
 

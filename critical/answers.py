@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from critical.conditions import conditions_of, relaxed_needs
-from critical.confirm import Gain, measured_gain
-from critical.evidence import runs_of
-from critical.extrapolation import gamma_at
 from critical.identity import is_algorithmic, relaxed_gates
-from critical.objectives import solved_loss
+from critical.inference.confirm import Gain, measured_gain
+from critical.inference.evidence import runs_of
+from critical.inference.extrapolation import gamma_at
+from critical.inference.objectives import solved_loss
 from critical.plan import Plan
 from critical.storage.records import (
     GammaStar,
@@ -26,7 +26,7 @@ from critical.storage.records import (
     TrialRecord,
 )
 from critical.storage.store import Store
-from critical.target import Target
+from critical.targets.target import Target
 
 
 @dataclass(frozen=True, slots=True)

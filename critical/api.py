@@ -12,24 +12,24 @@ import torch
 
 from critical.comparison import compare
 from critical.compiling import as_planned
-from critical.driving import run_in_process
 from critical.environment import environment
 from critical.errors import Interruption, RunError
-from critical.folders import StudyFolder
-from critical.leasing import as_it_is, holding
 from critical.opening import enter_study, open_search
 from critical.options import load_request
 from critical.planning import plan_if_new
 from critical.preparation import Prepared
 from critical.recommend import recommend
 from critical.repeating import prepare_request
-from critical.search import INTERRUPTED, Listener, Search
-from critical.stopping import stopping_on_signals
+from critical.running.driving import run_in_process
+from critical.running.folders import StudyFolder
+from critical.running.leasing import as_it_is, holding
+from critical.running.search import INTERRUPTED, Listener, Search
+from critical.running.stopping import stopping_on_signals
 from critical.storage.errors import StoreError
 from critical.storage.records import StudyRecord, StudyState
 from critical.storage.store import Store
 from critical.store_url import resolve_storage
-from critical.target import read_target
+from critical.targets.target import read_target
 
 Watch = Callable[[Search], AbstractContextManager[Listener | None]]
 """Given a search that is about to run, who is told of its every change until it has ended."""
@@ -146,7 +146,7 @@ def _drive(search: Search, prepared: Prepared) -> None:
         run_in_process(search, prepared.trainable)
         return
     # Ray takes seconds to import.
-    from critical.ray_driving import run_on_ray
+    from critical.running.ray_driving import run_on_ray
 
     run_on_ray(search, prepared.trainable, prepared.options.ray_address)
 

@@ -10,7 +10,7 @@ from critical.storage.records import (
     ScalePosterior,
     TargetPosterior,
 )
-from critical.target import Target
+from critical.targets.target import Target
 
 _NO_REASONING = 0.005
 """R, everywhere below which nothing has been learned of reasoning."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from critical.budget import Budget
 from critical.errors import OptionError
 from critical.storage.records import StudyRecord
-from critical.target import Target
+from critical.targets.target import Target
 from critical.trials import Trainable
 from critical.trials.hf_config import transformers_version
 from critical.trials.loading import NamedTrainable

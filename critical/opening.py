@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from critical.folders import StudyFolder
-from critical.history import History
 from critical.identity import is_algorithmic
+from critical.inference.posterior import PosteriorSpec
+from critical.inference.rules import parse_rule
 from critical.options import SearchOptions
 from critical.plan import Plan
 from critical.planning import check_study, plan_search, plan_within
-from critical.posterior import PosteriorSpec
 from critical.preparation import Prepared
 from critical.repetition import next_repetition
-from critical.retries import Retries
-from critical.rules import parse_rule
-from critical.search import Search
+from critical.running.folders import StudyFolder
+from critical.running.history import History
+from critical.running.retries import Retries
+from critical.running.search import Search
 from critical.storage.records import NewStudy, StudyRecord
 from critical.storage.store import Store
 
@@ -65,7 +65,7 @@ def open_search(
         OptionError: As ``enter_study``.
         BudgetError: A new study's budget is under the minimum.
     """
-    from critical.proposals import Proposals
+    from critical.running.proposals import Proposals
     from critical.storage.optuna_storage import optuna_storage
 
     options = prepared.options

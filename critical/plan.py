@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from critical.budget import Budget, format_amount
 from critical.errors import BudgetError
-from critical.target import Target, proxy_shape
+from critical.targets.target import Target, proxy_shape
 from critical.tiers import SIZES, TIERS, UNTIMED, Tier
 from critical.trials import Scale
 

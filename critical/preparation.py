@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from critical.architecture import hf_config, hf_not_carried, read_architecture
 from critical.budget import Budget, format_amount, parse_budget
 from critical.errors import BudgetError, OptionError
 from critical.identity import identity_of
+from critical.inference.rules import parse_rule
 from critical.options import SearchOptions
-from critical.packing import AUTOMATIC
-from critical.recognised import recognised
 from critical.repetition import Original
-from critical.rules import parse_rule
-from critical.target import Target, read_target
+from critical.running.packing import AUTOMATIC
+from critical.targets.architecture import hf_config, hf_not_carried, read_architecture
+from critical.targets.recognised import recognised
+from critical.targets.target import Target, read_target
 from critical.trials.corpus import Corpus, Reading, prepare
 from critical.trials.loading import NamedTrainable, parse_trainable
 from critical.trials.mixture import DEFAULT_MIXTURE, parse_mixture

@@ -8,8 +8,8 @@ from typing import Any
 
 from critical.answers import Answer, answers_of
 from critical.conditions import disagreement
-from critical.confirm import Gain
 from critical.errors import OptionError, RunError
+from critical.inference.confirm import Gain
 from critical.storage.agreement import SETTINGS_DISAGREE, agree
 from critical.storage.records import (
     GammaStar,
@@ -19,7 +19,7 @@ from critical.storage.records import (
     TrialCounts,
 )
 from critical.storage.store import Store
-from critical.target import Target
+from critical.targets.target import Target
 
 _NO_GAMMA: Mapping[str, Any] = {
     **dict.fromkeys(("median", "low", "high", "plateau")),
@@ -103,7 +103,7 @@ def matrix_stds(target: Target, gamma: float) -> list[dict[str, Any]]:
     Raises:
         TargetError: The model's matrices are not known.
     """
-    from critical.matrices import matrices
+    from critical.targets.matrices import matrices
 
     return [
         {

@@ -23,7 +23,7 @@ from critical.preparation import Prepared, prepare_search, resolve
 from critical.repetition import original_of
 from critical.storage.records import StudyRecord
 from critical.storage.store import Store
-from critical.target import Target
+from critical.targets.target import Target
 
 _HERE = ("work_dir", "ray_address")
 """Where trials run: a matter of this command's machine, and nothing that a store may decide."""

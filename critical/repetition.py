@@ -11,8 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from critical.agenda import ATTEMPTS, Intent, Signal
 from critical.plan import Plan
+from critical.running.agenda import ATTEMPTS, Intent, Signal
 from critical.storage.records import COUNTED, OPEN, Role, StudyRecord, TrialRecord, TrialState
 
 _Key = tuple[str, Role, float, float | None, int]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from critical.audit.case import Case
 from critical.audit.finding import Finding
 from critical.audit.rates import TELLING, blocks, brief, finite, gamma_of, joined, names, span
-from critical.layout import Kind, Matrix
+from critical.targets.layout import Kind, Matrix
 
 
 def embedding_apart(case: Case) -> Iterator[Finding]:

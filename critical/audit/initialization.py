@@ -21,7 +21,7 @@ from critical.audit.rates import (
     span,
 )
 from critical.export.report import EXACT_WITHIN
-from critical.layout import Matrix
+from critical.targets.layout import Matrix
 
 _MOST_TOLD = 4
 """Of more fan-ins the least and the greatest are told."""

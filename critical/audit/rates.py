@@ -16,7 +16,7 @@ from typing import Any
 
 from critical.frameworks.documents.yaml_edit import written
 from critical.frameworks.reading import Reading, Setting
-from critical.layout import Matrix, pattern
+from critical.targets.layout import Matrix, pattern
 
 TELLING = 0.01
 """Difference of γ from which on it is told: the smallest that changes what is shown as 0.70."""

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from critical.audit import Audit, Certainty, Finding
 from critical.audit.rates import Rate, joined, short, span, stated
-from critical.layout import pattern
+from critical.targets.layout import pattern
 
 _SURE: dict[Certainty, str] = {
     "measured": "measured",

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from critical.budget import format_amount
-from critical.search import Search
+from critical.running.search import Search
 from critical.storage.records import GammaStar, TrialState
 
 _LINE_SECONDS = 20.0

@@ -21,7 +21,7 @@ from critical.options import RepeatOptions, SearchOptions
 from critical.planning import planned_search
 from critical.preparation import Prepared
 from critical.repeating import prepare_request
-from critical.search import Listener, Search
+from critical.running.search import Listener, Search
 
 if TYPE_CHECKING:
     from rich.console import Console

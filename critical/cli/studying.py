@@ -15,7 +15,7 @@ from critical.budget import unit_size
 from critical.cli.output import Output, say
 from critical.cli.visible import visible
 from critical.errors import OptionError
-from critical.leasing import as_it_is
+from critical.running.leasing import as_it_is
 from critical.storage.agreement import SETTINGS_DISAGREE
 from critical.storage.records import (
     ChargeRecord,
@@ -131,7 +131,7 @@ def print_recommendation(
 ) -> None:
     """Print γ* at the study's target or at another, by the settings that are named if any are."""
     from critical.recommend import recommend
-    from critical.target import read_target
+    from critical.targets.target import read_target
 
     model = read_target(target) if target is not None else None
     with existing_store(storage) as store:

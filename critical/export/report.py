@@ -18,7 +18,7 @@ from typing import Any
 
 from critical.frameworks.framework import Hook
 from critical.frameworks.reading import Reading
-from critical.layout import Kind, pattern
+from critical.targets.layout import Kind, pattern
 
 EXACT_WITHIN = 1e-3
 """Relative difference of std under which a matrix counts as exact."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.documents.document import Document, Format
 from critical.frameworks.framework import Changes, Hook, Source
@@ -17,7 +16,8 @@ from critical.frameworks.hf import notes, reading_of, std_of
 from critical.frameworks.hf_folder import target_in_folder, trainer_optimizer
 from critical.frameworks.hooks import module_hook
 from critical.frameworks.reading import Optimizer, Reading
-from critical.target import Target
+from critical.targets.config_keys import Keys
+from critical.targets.target import Target
 
 _OVERRIDES = "overrides_of_model_config"
 _ALIAS = "model_config"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from critical.layout import Matrix, pattern
+from critical.targets.layout import Matrix, pattern
 
 _FIRST = re.compile(r"\.\d+(?=\.|$)")
 

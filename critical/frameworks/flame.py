@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.documents.document import Document, Format
 from critical.frameworks.fla_families import OF_FLA_ONLY
@@ -19,9 +18,10 @@ from critical.frameworks.framework import Changes, Hook, Source
 from critical.frameworks.hf import alone, notes, reading_of, std_of
 from critical.frameworks.hooks import module_hook
 from critical.frameworks.reading import Attention, Norms, Reading, Setting
-from critical.layout import Matrix
-from critical.matrices import LlamaShape, llama_matrices
-from critical.target import parse_target
+from critical.targets.config_keys import Keys
+from critical.targets.layout import Matrix
+from critical.targets.matrices import LlamaShape, llama_matrices
+from critical.targets.target import parse_target
 
 _READ = "transformer"
 _KEY = "initializer_range"

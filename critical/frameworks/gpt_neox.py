@@ -16,7 +16,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.documents.document import Document, Format, Scalar
 from critical.frameworks.documents.document import Path as KeyPath
@@ -31,6 +30,7 @@ from critical.frameworks.reading import (
     Reading,
     Setting,
 )
+from critical.targets.config_keys import Keys
 
 _INPUTS, _OUTPUTS, _STD = "init_method", "output_layer_init_method", "init_method_std"
 _BY_STD = ("normal", "scaled_normal", "single_residual_scaled_normal")

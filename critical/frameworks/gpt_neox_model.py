@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from critical.config_keys import Keys
-from critical.layout import Kind, Matrix
+from critical.targets.config_keys import Keys
+from critical.targets.layout import Kind, Matrix
 
 _GATED = frozenset({"geglu", "reglu", "swiglu", "bilinear", "glu"})
 _NOT_ATTENTION = frozenset({"gmlp", "amlp", "mamba", "rwkv"})

@@ -14,9 +14,7 @@ import math
 from dataclasses import replace
 from itertools import takewhile
 
-from critical.config_keys import Keys
 from critical.errors import ExportError, TargetError
-from critical.family_kinds import FAMILY_KINDS
 from critical.frameworks.documents.document import Document, Format
 from critical.frameworks.fla_families import OF_FLA_ONLY
 from critical.frameworks.framework import Changes, Hook, Source
@@ -25,9 +23,11 @@ from critical.frameworks.hf_folder import trainer_optimizer
 from critical.frameworks.hf_norms import norms
 from critical.frameworks.hooks import module_hook
 from critical.frameworks.reading import DepthScaling, Reading, Setting
-from critical.layout import Matrix
-from critical.matrices import matrices
-from critical.target import Target, parse_target
+from critical.targets.config_keys import Keys
+from critical.targets.family_kinds import FAMILY_KINDS
+from critical.targets.layout import Matrix
+from critical.targets.matrices import matrices
+from critical.targets.target import Target, parse_target
 
 _USAGE = (
     "call critical_init.initialize(model) right after AutoModelForCausalLM.from_config(config), "
@@ -129,7 +129,7 @@ def nested_usage(reading: Reading) -> str | None:
 def _reading_of_nested(target: Target, framework: str) -> Reading:
     """Return the reading of a language model as the whole model builds it, where that is known."""
     # torch and transformers take seconds to import.
-    from critical.nested_model import build_nested
+    from critical.targets.nested_model import build_nested
 
     only = (
         f"only the language model in {target.section} is read: vision towers, projectors and the "

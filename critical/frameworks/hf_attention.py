@@ -5,9 +5,9 @@ Source: the models of transformers 5.23; tests look for the norms and gates in b
 
 from __future__ import annotations
 
-from critical.family_kinds import FAMILY_KINDS
 from critical.frameworks.reading import Attention
-from critical.target import Target
+from critical.targets.family_kinds import FAMILY_KINDS
+from critical.targets.target import Target
 
 GATED = frozenset({"afmoe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"})
 """Families whose attention multiplies its output by a sigmoid gate, always."""

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from critical.config_file import parse_object, read_text
-from critical.config_keys import Keys
 from critical.errors import ExportError, TargetError
 from critical.frameworks.framework import Source
 from critical.frameworks.reading import Optimizer, Setting
-from critical.target import Target, parse_target
+from critical.targets.config_file import parse_object, read_text
+from critical.targets.config_keys import Keys
+from critical.targets.target import Target, parse_target
 
 _CONFIG = "config.json"
 _DERIVED = (

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 
-from critical.family_kinds import FAMILY_KINDS
 from critical.frameworks.reading import Norms, Setting
-from critical.target import Target
+from critical.targets.family_kinds import FAMILY_KINDS
+from critical.targets.target import Target
 
 _RMS, _LAYER, _EPSILON = "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"
 _KEYS = {

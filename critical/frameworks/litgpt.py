@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.blocks import merged
 from critical.frameworks.documents.document import Document, Format
@@ -25,6 +24,7 @@ from critical.frameworks.reading import (
     Reading,
     Setting,
 )
+from critical.targets.config_keys import Keys
 
 _SECTION = "model_config"
 _PRETRAIN = frozenset({"out_dir", "precision", "train", "eval", "devices", "tokenizer_dir", "data"})

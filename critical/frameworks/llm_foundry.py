@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.documents.document import Document, Format, Path, Scalar
 from critical.frameworks.documents.interpolation import resolved
@@ -22,6 +21,7 @@ from critical.frameworks.llm_foundry_init import OURS, Initialization, torch_lin
 from critical.frameworks.llm_foundry_model import HEAD, Mpt
 from critical.frameworks.llm_foundry_optimizer import optimizer
 from critical.frameworks.reading import Attention, DepthScaling, Norms, Reading, Setting
+from critical.targets.config_keys import Keys
 
 _MPT = "mpt_causal_lm"
 _INIT = ("model", "init_config")

@@ -10,11 +10,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.documents.document import Scalar
 from critical.frameworks.llm_foundry_init import Initialization, leaky_slope
 from critical.frameworks.llm_foundry_model import HEAD, Mpt
+from critical.targets.config_keys import Keys
 
 
 @dataclass(frozen=True, slots=True)

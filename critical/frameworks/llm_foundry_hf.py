@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from critical.config_keys import Keys
 from critical.frameworks.framework import Changes, Source
 from critical.frameworks.hf import notes, reading_of, std_of
 from critical.frameworks.hf_folder import target_in_folder
 from critical.frameworks.reading import Reading
-from critical.target import Target
+from critical.targets.config_keys import Keys
+from critical.targets.target import Target
 
 NAME = "hf_causal_lm"
 _SECTION = "config_overrides"

@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from critical.config_keys import Keys
+from critical.targets.config_keys import Keys
 
 _GAINS = {
     "linear": 1.0,

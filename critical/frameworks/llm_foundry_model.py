@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from critical.config_keys import Keys
 from critical.frameworks.llm_foundry_init import Initialization, torch_linear
-from critical.layout import Kind, Matrix
+from critical.targets.config_keys import Keys
+from critical.targets.layout import Kind, Matrix
 
 HEAD = "model.lm_head.weight"
 _FFNS = ("mptmlp", "mptglu")

@@ -7,8 +7,8 @@ not scaled by the learning rate, only by its schedule (optim/decoupled_weight_de
 
 from __future__ import annotations
 
-from critical.config_keys import Keys
 from critical.frameworks.reading import Optimizer, Setting
+from critical.targets.config_keys import Keys
 
 _ADAM = "decoupled_adamw"
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.documents.arguments_document import ArgumentsDocument
 from critical.frameworks.megatron_model import (
@@ -21,6 +20,7 @@ from critical.frameworks.megatron_model import (
     padded,
 )
 from critical.frameworks.reading import Setting
+from critical.targets.config_keys import Keys
 
 _NOT_LISTED = "builds matrices that are not listed here"
 _SHAPE_ELSEWHERE = "takes the model's shape from another file: write it as options"

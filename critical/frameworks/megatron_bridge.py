@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.documents.document import Document, Format, Scalar
 from critical.frameworks.documents.document import Path as KeyPath
@@ -22,6 +21,7 @@ from critical.frameworks.megatron import NO_DECAY, no_off_switch
 from critical.frameworks.megatron_bridge_model import assumed, model_of
 from critical.frameworks.megatron_model import Stds, depth_scaling, megatron_hook
 from critical.frameworks.reading import Attention, Norms, Optimizer, Reading, Setting
+from critical.targets.config_keys import Keys
 
 _STD, _EMBEDDING_STD = "init_method_std", "embedding_init_method_std"
 _INPUTS, _OUTPUTS, _EMBEDDINGS = (

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from critical.config_keys import Keys
 from critical.frameworks.megatron_model import Experts, MegatronModel, expert_layers, padded
+from critical.targets.config_keys import Keys
 
 _NOT_OF_GPT = ("Mamba", "NemotronH", "NemotronNano", "T5", "VL", "Heterogeneous", "Distillation")
 _REFUSED = (

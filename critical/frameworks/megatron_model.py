@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from critical.frameworks.framework import Hook
 from critical.frameworks.hooks import FILE_NAME, filled
 from critical.frameworks.reading import DepthScaling, Reading
-from critical.layout import Kind, Matrix
+from critical.targets.layout import Kind, Matrix
 
 EMBEDDING = "embedding.word_embeddings.weight"
 _LAYER = "decoder.layers.*."

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.documents.document import Document, Format
 from critical.frameworks.documents.python_document import EVERY_NAME, PythonDocument
@@ -22,7 +21,8 @@ from critical.frameworks.reading import (
     Reading,
     Setting,
 )
-from critical.layout import Kind, Matrix
+from critical.targets.config_keys import Keys
+from critical.targets.layout import Kind, Matrix
 
 _STD = 0.02
 _VOCABULARY = 50304

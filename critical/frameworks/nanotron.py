@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import re
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.documents.document import Document, Format
 from critical.frameworks.framework import Changes, Hook, Source
@@ -25,6 +24,7 @@ from critical.frameworks.reading import (
     Reading,
     Setting,
 )
+from critical.targets.config_keys import Keys
 
 _INIT = ("model", "init_method")
 _STD, _SCALING = "std", "scaling_method"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from critical.config_keys import Keys
 from critical.frameworks.reading import Setting
-from critical.layout import Kind, Matrix
+from critical.targets.config_keys import Keys
+from critical.targets.layout import Kind, Matrix
 
 EMBEDDING = "model.token_position_embeddings.pp_block.token_embedding.weight"
 

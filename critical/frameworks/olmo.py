@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.blocks import merged
 from critical.frameworks.documents.document import Document, Format, Path, Scalar
@@ -27,6 +26,7 @@ from critical.frameworks.reading import (
     Setting,
 )
 from critical.frameworks.truncation import kept
+from critical.targets.config_keys import Keys
 
 _OWN = frozenset(
     {

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.blocks import merged
 from critical.frameworks.documents.document import Document, Format, Path, Scalar
@@ -25,6 +24,7 @@ from critical.frameworks.reading import (
     Setting,
 )
 from critical.frameworks.truncation import TRUNCATED_AT_3
+from critical.targets.config_keys import Keys
 
 _HINT = "as in the config.json of an OLMo-core run"
 _USAGE = (

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
-from critical.config_keys import Keys
 from critical.frameworks.truncation import TRUNCATED_AT_3
-from critical.layout import Kind, Matrix
+from critical.targets.config_keys import Keys
+from critical.targets.layout import Kind, Matrix
 
 LARGEST = 1 << 40
 """Of a dimension; what is above is no model."""

@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from critical.config_keys import Keys
 from critical.frameworks.truncation import kept
-from critical.layout import Kind, Matrix
+from critical.targets.config_keys import Keys
+from critical.targets.layout import Kind, Matrix
 
 LARGEST = 1 << 40
 """Of a dimension; what is above is no model."""

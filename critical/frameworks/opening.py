@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from critical.config_file import read_text
 from critical.errors import ExportError
 from critical.frameworks.documents.document import Document, Format
 from critical.frameworks.documents.json_document import JsonDocument
 from critical.frameworks.documents.yaml_document import YamlDocument
 from critical.frameworks.framework import Framework, Source
+from critical.targets.config_file import read_text
 
 _WHAT = "a training configuration"
 _SUFFIXES: dict[str, Format] = {

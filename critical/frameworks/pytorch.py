@@ -13,7 +13,7 @@ from critical.frameworks.framework import Changes, Hook, Source
 from critical.frameworks.hf import nested_usage, reading_of
 from critical.frameworks.hooks import module_hook
 from critical.frameworks.reading import Reading
-from critical.target import parse_target
+from critical.targets.target import parse_target
 
 _REMARK = (
     "the std of each matrix is what transformers draws it with; a model's own code may draw others"

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from critical.layout import Matrix
-from critical.target import Target
+from critical.targets.layout import Matrix
+from critical.targets.target import Target
 
 T = TypeVar("T")
 

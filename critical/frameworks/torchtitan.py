@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from critical.config_keys import Keys
 from critical.errors import ExportError
 from critical.frameworks.blocks import merged
 from critical.frameworks.documents.document import Document, Format
@@ -26,7 +25,8 @@ from critical.frameworks.reading import (
 )
 from critical.frameworks.torchtitan_dump import FAMILIES, LARGEST, Node, nodes, std_of, tied
 from critical.frameworks.torchtitan_init import is_fused
-from critical.layout import Matrix
+from critical.targets.config_keys import Keys
+from critical.targets.layout import Matrix
 
 _DUMP = (
     "write the JSON that torchtitan saves with --debug.save_config_file, as "

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from critical.config_keys import Keys
 from critical.errors import CriticalError, ExportError
 from critical.frameworks.torchtitan_init import drawn_std, is_fused, is_skipped
-from critical.layout import Kind, Matrix, kind_of_block
+from critical.targets.config_keys import Keys
+from critical.targets.layout import Kind, Matrix, kind_of_block
 
 LARGEST = 1 << 40
 """Of a dimension; what is above is no model."""

@@ -10,12 +10,12 @@ import optuna
 import pytest
 import torch
 
-from critical.driving import run_in_process
+from critical.inference.posterior import Inference
 from critical.opening import open_search
 from critical.options import SearchOptions
-from critical.posterior import Inference
 from critical.preparation import Prepared, prepare_search
-from critical.search import Search
+from critical.running.driving import run_in_process
+from critical.running.search import Search
 from critical.storage.optuna_storage import optuna_storage
 from critical.storage.records import PosteriorRecord, StudyState
 from critical.storage.store import Store
@@ -111,7 +111,7 @@ def without_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
         slope_sd=0.03,
         holdout=None,
     )
-    monkeypatch.setattr("critical.belief.infer", lambda *_: Inference(nothing, {}))
+    monkeypatch.setattr("critical.running.belief.infer", lambda *_: Inference(nothing, {}))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from critical.conditions import relaxed_needs
-from critical.target import Target, read_target
+from critical.targets.target import Target, read_target
 
 
 @pytest.fixture

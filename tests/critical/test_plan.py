@@ -24,7 +24,7 @@ from critical.plan import (
     make_plan,
     scale_at,
 )
-from critical.target import read_target
+from critical.targets.target import read_target
 from critical.tiers import TIERS, Tier
 from critical.trials import Scale
 

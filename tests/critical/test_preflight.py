@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from critical.cli.application import _status
-from critical.driving import run_in_process
 from critical.errors import OptionError
 from critical.opening import open_search
 from critical.plan import Arm, Plan
 from critical.planning import plan_search
 from critical.preflight import NARROWEST, STEP, checked
 from critical.preparation import Prepared
-from critical.search import Search
+from critical.running.driving import run_in_process
+from critical.running.search import Search
 from critical.storage.store import Store
 from critical.trials import ProxyRun, Scale, Trainable
 from critical.trials.preflight import inspect, judge

@@ -18,7 +18,7 @@ from critical.opening import open_search
 from critical.plan import Arm, Plan
 from critical.planning import plan_if_new, plan_search
 from critical.preparation import Prepared
-from critical.search import Search
+from critical.running.search import Search
 from critical.storage.records import StudyState
 from critical.storage.store import Store
 from critical.trials import Scale

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from critical.driving import run_in_process
 from critical.errors import RunError
 from critical.recommend import matrix_stds, recommend
-from critical.search import Assignment, Search
-from critical.target import read_target
+from critical.running.driving import run_in_process
+from critical.running.search import Assignment, Search
+from critical.targets.target import read_target
 from critical.trials import Measurement, ProxyRun, Trainable
 from critical.trials.watch import watch
 

@@ -15,7 +15,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from critical.api import run_search
 from critical.comparison import compare
-from critical.driving import run_in_process
 from critical.errors import OptionError
 from critical.opening import enter_study, open_search
 from critical.options import RepeatOptions
@@ -23,7 +22,8 @@ from critical.plan import Plan
 from critical.planning import planned_search
 from critical.preparation import Prepared
 from critical.repeating import prepare_repeat
-from critical.search import Assignment, Search
+from critical.running.driving import run_in_process
+from critical.running.search import Assignment, Search
 from critical.storage.errors import StudyNotFound
 from critical.storage.records import StudyRecord, TrialOutcome, TrialRecord, TrialState
 from critical.storage.schema import Study

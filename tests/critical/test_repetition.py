@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from critical.agenda import Intent, Signal
 from critical.plan import Arm, Plan
 from critical.repetition import next_repetition, original_of, pair
+from critical.running.agenda import Intent, Signal
 from critical.storage.records import Role, StudyRecord, StudyState, TrialRecord, TrialState
 from critical.trials import Scale
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from critical.config_file import parse_object
 from critical.errors import CriticalError, ExportError
 from critical.frameworks.documents.document import Format, Path, Scalar, with_changes
+from critical.targets.config_file import parse_object
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()

@@ -11,8 +11,8 @@ import pytest
 from critical.audit import Case, Finding, Recommended, audit
 from critical.frameworks.hf import reading_of
 from critical.frameworks.reading import Norms, Reading, Setting
-from critical.layout import Kind, Matrix
-from critical.target import parse_target
+from critical.targets.layout import Kind, Matrix
+from critical.targets.target import parse_target
 
 Find = Callable[..., Finding | None]
 

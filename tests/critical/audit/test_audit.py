@@ -24,7 +24,7 @@ from critical.frameworks.reading import (
     Reading,
     Setting,
 )
-from critical.layout import Matrix
+from critical.targets.layout import Matrix
 
 DOCUMENTED = Path(__file__).parents[3] / "docs" / "audit.md"
 KINDS = st.sampled_from(("embedding", "attention", "feed_forward", "head", "other"))

@@ -13,8 +13,8 @@ import torch
 
 from critical.cli.application import _status
 from critical.environment import environment
-from critical.leasing import holding, this_process
-from critical.search import Search
+from critical.running.leasing import holding, this_process
+from critical.running.search import Search
 from critical.storage.records import StudyState, TrialState
 from critical.storage.store import Store
 

@@ -21,7 +21,7 @@ from critical.cli.application import _status
 from critical.cli.audit_view import audit_view
 from critical.cli.auditing import audit_file
 from critical.cli.console import PlainConsole
-from critical.search import Search
+from critical.running.search import Search
 
 Run = Callable[..., "Result"]
 LLAMA = {

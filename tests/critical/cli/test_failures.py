@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from critical.cli.failures import FEW, MOST_REASONS, failures, lost_attempts, unsaved
-from critical.search import Search
+from critical.running.search import Search
 from critical.storage.records import ChargeRecord, TrialRecord, TrialState
 
 REASON = "ValueError: x (own.py, line 3)"

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import insert
 
 from critical.cli.application import _status
-from critical.search import Search
+from critical.running.search import Search
 from critical.storage.records import MeasurementRecord, TrialState
 from critical.storage.schema import Charge, Trial
 from critical.storage.store import Store

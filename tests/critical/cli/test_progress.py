@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from critical.cli.progress import Progress, strip, summary_line
-from critical.search import Assignment, Search
+from critical.running.search import Assignment, Search
 from critical.storage.records import GammaStar
 
 Begin = Callable[..., Search]

@@ -19,9 +19,9 @@ from critical.cli.tables import (
     trials_table,
 )
 from critical.recommend import recommend
-from critical.search import Search
+from critical.running.search import Search
 from critical.storage.records import StudySummary, TrialCounts, TrialState
-from critical.target import read_target
+from critical.targets.target import read_target
 
 
 @pytest.fixture

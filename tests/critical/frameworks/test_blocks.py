@@ -11,7 +11,7 @@ from scipy.stats import truncnorm
 
 from critical.frameworks.blocks import merged
 from critical.frameworks.truncation import kept
-from critical.layout import Matrix
+from critical.targets.layout import Matrix
 
 
 def _matrix(name: str, std: float, fan_in: int = 8) -> Matrix:

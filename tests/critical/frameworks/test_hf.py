@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from critical import families
 from critical.errors import ExportError, TargetError
 from critical.export import Edited, ExportReport, export
-from critical.family_kinds import FAMILY_KINDS
 from critical.frameworks import FRAMEWORKS, Source, framework
 from critical.frameworks import hf as hf_module
 from critical.frameworks.documents.json_document import JsonDocument
 from critical.frameworks.hf import HuggingFace
 from critical.frameworks.hf_attention import GATED, NORMED
 from critical.frameworks.reading import DepthScaling, Reading
-from critical.layout import Matrix
-from critical.target import parse_target
+from critical.targets import families
+from critical.targets.family_kinds import FAMILY_KINDS
+from critical.targets.layout import Matrix
+from critical.targets.target import parse_target
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "llama-small.json"
 SHAPE: dict[str, Any] = {

@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from critical.config_keys import Keys
 from critical.errors import CriticalError, ExportError
 from critical.export import Edited, export
 from critical.frameworks import Source
@@ -24,6 +23,7 @@ from critical.frameworks.documents.yaml_document import YamlDocument
 from critical.frameworks.llm_foundry import LlmFoundry
 from critical.frameworks.llm_foundry_init import NAMES, Initialization, leaky_slope
 from critical.frameworks.reading import DepthScaling, Optimizer, Reading, Setting
+from critical.targets.config_keys import Keys
 
 MPT = """\
 variables:

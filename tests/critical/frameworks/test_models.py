@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from critical.export import Edited, export
 from critical.frameworks import Source
 from critical.frameworks.documents.json_document import JsonDocument
-from critical.layout import pattern
+from critical.targets.layout import pattern
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 128,

@@ -1,0 +1,1 @@
+"""The model that a user is about to train: its configuration, architecture and weight matrices."""
