@@ -184,7 +184,7 @@ DESIGNS = {
             widths=(32, 48, 64),
             coarse=COARSE,
             fine=(0.4, 0.6, 0.7, 0.75, 0.85, 0.9),
-            seeds=(20, 21),
+            seeds=(20, 21, 22, 23),
             mixture={"reasoning": 0.45, "memory": 0.3, "text": 0.25},
         ),
         Design(
