@@ -3,12 +3,13 @@
     python benchmarks/service_overhead.py [--budget 200trials] [--sampler gp] [--lr 3e-4 1e-3]
 
 A real search in process over a SQLite store, with examples/analytic_trial.py as the trial, 48
-measurements each, at three widths. What the driver calls (``next``, ``record``, ``finish``) and
-what these call in turn is wrapped from outside, and every second belongs to the innermost of
-them; the trial's own time belongs to none. Printed: milliseconds a trial, medians over the last
-ten trials that the sampler was asked for at each size of the search (references and confirmation
-runs ask nothing); the median and the greatest total of those ten (θ is found anew whenever the
-data have grown by a tenth); and the median in parts of a trial of 60 s.
+measurements each with as many extras as the built-in trial's, at three widths. What the driver
+calls (``next``, ``record``, ``finish``) and what these call in turn is wrapped from outside, and
+every second belongs to the innermost of them; the trial's own time belongs to none. Printed:
+milliseconds a trial, medians over the last ten trials that the sampler was asked for at each size
+of the search (references and confirmation runs ask nothing); the median and the greatest total of
+those ten (θ is found anew whenever the data have grown by a tenth); and the median in parts of a
+trial of 60 s.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from critical.running.driving import run_in_process
 from critical.running.search import Search
 from critical.storage.store import Store
 
-TRAINABLE = f"{Path(__file__).parents[1] / 'examples' / 'analytic_trial.py'}:train"
+TRAINABLE = f"{Path(__file__).parent / 'measured_trial.py'}:analytic"
 SIZES = (20, 60, 120, 200)
 RECENT = 10
 """Trials that a median is taken over."""

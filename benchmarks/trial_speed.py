@@ -21,7 +21,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -94,53 +94,56 @@ def products(training: ProxyTraining) -> Counter[tuple[int, int, int]]:
     return found
 
 
-def product_seconds(shapes: Counter[tuple[int, int, int]], rounds: int) -> float:
-    """Return the CPU seconds of these products, forward and both backward, by themselves."""
-    total = 0.0
-    for (rows, fan_in, fan_out), count in shapes.items():
-        x, w = torch.randn(rows, fan_in), torch.randn(fan_out, fan_in)
-        y = torch.randn(rows, fan_out)
-        calls: list[Callable[[], object]] = [lambda: x @ w.t(), lambda: y @ w, lambda: y.t() @ x]  # noqa: B023
-        total += count * sum(_seconds_of(call, rounds) for call in calls)
-    return total
+class Products:
+    """A step's matrix products by themselves, forward and both of backward."""
+
+    def __init__(self, shapes: Counter[tuple[int, int, int]]) -> None:
+        self._of = [
+            (torch.randn(rows, fan_in), torch.randn(fan_out, fan_in), torch.randn(rows, fan_out))
+            for rows, fan_in, fan_out in shapes.elements()
+        ]
+
+    def advance(self, step: int) -> None:
+        """Multiply."""
+        for x, w, y in self._of:
+            for one, other in ((x, w.t()), (y, w), (y.t(), x)):
+                torch.mm(one, other)
 
 
-def _seconds_of(call: Callable[[], object], rounds: int, repeats: int = 50) -> float:
-    call()
-    times = []
-    for _ in range(rounds):
-        started = time.process_time()
-        for _ in range(repeats):
-            call()
-        times.append((time.process_time() - started) / repeats)
-    return statistics.median(times)
+def workers_ratio(recipe: TrainingRecipe, run: ProxyRun, seconds: float, rounds: int) -> float:
+    """Return the steps a second of two processes at a time over those of one, by the wall.
 
-
-def workers_ratio(recipe: TrainingRecipe, run: ProxyRun, seconds: float) -> float:
-    """Return the steps a second of two processes at a time over those of one, by the wall."""
+    The first trains alone, then both do, in turn: the median over the rounds.
+    """
     context = get_context("spawn")
-    rates = {}
-    for count in (1, 2):
-        with context.Manager() as manager:
-            barrier = manager.Barrier(count)
-            with ProcessPoolExecutor(count, mp_context=context) as pool:
-                given = [pool.submit(_worker, recipe, run, seconds, barrier) for _ in range(count)]
-                rates[count] = sum(future.result() for future in given)
-    return rates[2] / rates[1]
+    with context.Manager() as manager:
+        barrier = manager.Barrier(2)
+        with ProcessPoolExecutor(2, mp_context=context) as pool:
+            given = [
+                pool.submit(_worker, recipe, run, [first, 1] * rounds, seconds, barrier)
+                for first in (1, 0)
+            ]
+            one, other = (future.result() for future in given)
+    pairs = zip(one[::2], one[1::2], other[1::2], strict=True)
+    return statistics.median((ours + theirs) / alone for alone, ours, theirs in pairs)
 
 
-def _worker(recipe: TrainingRecipe, run: ProxyRun, seconds: float, barrier: Barrier) -> float:
-    """Train for a while when all are ready; return steps a second."""
+def _worker(
+    recipe: TrainingRecipe, run: ProxyRun, turns: Sequence[int], seconds: float, barrier: Barrier
+) -> list[float]:
+    """Train for a while in each turn that is 1, all workers at once; return steps a second."""
     training = ProxyTraining(recipe, run)
     for step in range(1, WARM_UP + 1):
         training.advance(step)
-    barrier.wait()
-    started = time.perf_counter()
-    step = WARM_UP
-    while time.perf_counter() - started < seconds:
-        step += 1
-        training.advance(step)
-    return (step - WARM_UP) / (time.perf_counter() - started)
+    found, step = [], WARM_UP
+    for turn in turns:
+        barrier.wait()
+        started, first = time.perf_counter(), step
+        while turn and time.perf_counter() - started < seconds:
+            step += 1
+            training.advance(step)
+        found.append((step - first) / (time.perf_counter() - started))
+    return found
 
 
 HEADER = (
@@ -156,17 +159,17 @@ def measure(
     recipes = [replace(recipe, compiled=compiled) for compiled in sorted({False, recipe.compiled})]
     trials = [ProxyTraining(each, run) for each in recipes]
     plain = [PlainLoop(each, run) for each in recipes]
-    times = step_seconds([*trials, *plain], rounds, steps)
+    alone = Products(products(trials[0]))
+    *times, product = step_seconds([*trials, *plain, alone], rounds, steps)
     tokens = trials[0]._mixture.tokens_per_step
-    alone = product_seconds(products(trials[0]), rounds)
     looks = look_seconds(trials[0])
     for number, each in enumerate(recipes):
         ours, theirs = times[number], times[len(recipes) + number]
-        ratio = workers_ratio(each, run, seconds) if seconds else float("nan")
+        ratio = workers_ratio(each, run, seconds, rounds) if seconds else float("nan")
         yield (
             f"{run.scale.width:>5} {'compiled' if each.compiled else '':<9} "
             f"{tokens / theirs / 1000:12.1f} {tokens / ours / 1000:12.1f} {theirs / ours:11.2f} "
-            f"{3600 / (trials[0].steps * ours + looks):8.0f} {alone / ours:9.0%} {ratio:9.2f}"
+            f"{3600 / (trials[0].steps * ours + looks):8.0f} {product / ours:9.0%} {ratio:9.2f}"
         )
 
 
@@ -180,7 +183,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10, help="of each contender in a round")
     parser.add_argument("--eager", action="store_true", help="nothing compiled")
-    parser.add_argument("--workers-seconds", type=float, default=5.0, help="0 for no two workers")
+    parser.add_argument(
+        "--workers-seconds", type=float, default=2.0, help="a turn; 0 for no two workers"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
