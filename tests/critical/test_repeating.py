@@ -18,7 +18,7 @@ from critical.comparison import compare
 from critical.errors import OptionError
 from critical.opening import enter_study, open_search
 from critical.options import RepeatOptions
-from critical.plan import Plan
+from critical.plan import BASE_TOKENS, Plan
 from critical.planning import planned_search
 from critical.preparation import Prepared
 from critical.repeating import prepare_repeat
@@ -230,11 +230,12 @@ def test_extras_losses_and_lengths_are_compared_too(
     """Any number that differs anywhere makes a trial another."""
     named = own("pass")
     run_one(begin(trainable=named), parse_trainable(named))
+    first = BASE_TOKENS // 500  # of the analytic trial's evaluations
     changes = {
-        "measurement = replace(measurement, extras={'a': 1.0})": 1600,
-        "measurement = replace(measurement, loss=measurement.loss * (1 + 1e-15))": 1600,
-        "if measurement.tokens == 1600: continue": 1600,
-        "if measurement.tokens == run.scale.tokens: continue": 800_000,
+        "measurement = replace(measurement, extras={'a': 1.0})": first,
+        "measurement = replace(measurement, loss=measurement.loss * (1 + 1e-15))": first,
+        f"if measurement.tokens == {first}: continue": first,
+        "if measurement.tokens == run.scale.tokens: continue": BASE_TOKENS,
     }
     for number, (change, tokens) in enumerate(changes.items()):
         own(change)

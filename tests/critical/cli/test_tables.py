@@ -18,6 +18,7 @@ from critical.cli.tables import (
     studies_table,
     trials_table,
 )
+from critical.plan import BASE_TOKENS
 from critical.recommend import recommend
 from critical.running.search import Search
 from critical.storage.records import StudySummary, TrialCounts, TrialState
@@ -40,7 +41,7 @@ def test_a_plan_shows_its_scales_and_its_notes(finished: Search, shown: Any) -> 
     plan = replace(finished.plan, notes=("one seed only",), workers=2, ladder=())
     text = shown(*plan_view(plan, "s", Budget(60, "trials")))
     assert "Plan of s, 60trials" in text
-    assert "1,600,000" in text
+    assert f"{2 * BASE_TOKENS:,}" in text
     assert " ? " in text
     assert "learning rates the trial's own; seeds 0, 1; 2 confirmation pairs" in text
     assert "2 at once on cpu" in text
