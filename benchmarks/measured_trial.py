@@ -27,7 +27,7 @@ NORMS = (
     "norm",
 )
 RECORDED = 8
-"""Measurements of a run at which it is recorded how the model develops."""
+"""Measurements of a run, at the least, at which it is recorded how the model develops."""
 
 _ANALYTIC = parse_trainable(f"{Path(__file__).parents[1] / 'examples' / 'analytic_trial.py'}:train")
 

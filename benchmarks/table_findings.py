@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import t as student
 from table_designs import NARROW_RATES, WIDE_RATES, rates_at
@@ -84,8 +85,7 @@ def main() -> None:
     draws: int = parser.parse_args().draws
     rng = np.random.default_rng(0)
     main_table = read("main")
-    widths = sorted(set(main_table["width"].to_pylist()))
-    of_main = {width: surfaces(main_table, width) for width in widths}
+    of_main = by_width(main_table)
     shared = min(len(found.seeds) for found in of_main.values())
     of_main = {w: found.of_seeds(range(shared)) for w, found in of_main.items()}
     seeds = resampled(shared, draws, rng)
@@ -93,10 +93,10 @@ def main() -> None:
     scales(of_main, best)
     across_widths(best)
     across_rates(of_main, best, seeds)
-    halves = {w: surfaces(main_table, w, 0.5).of_seeds(range(shared)) for w in widths}
+    halves = {w: found.of_seeds(range(shared)) for w, found in by_width(main_table, 0.5).items()}
     compare(
         "half the tokens against all, the same runs",
-        [(best[w], condition(f"width {w}", halves[w], seeds)) for w in widths],
+        [(best[w], condition(f"width {w}", halves[w], seeds)) for w in halves],
     )
     if (FOLDER / "horizon.parquet").exists():
         compare("all tokens against twice as many", list(_horizon(of_main, draws, rng)))
@@ -109,6 +109,11 @@ def main() -> None:
         scales(of_truth, fresh)
         across_widths(fresh)
         compare("three seeds against eight fresh ones", [(best[w], fresh[w]) for w in fresh])
+
+
+def by_width(table: pa.Table, part: float = 1.0) -> dict[int, Surfaces]:
+    """Return the runs of each width, as they were after a part of their tokens."""
+    return {w: surfaces(table, w, part) for w in sorted(set(table["width"].to_pylist()))}
 
 
 def condition(label: str, found: Surfaces, seeds: NDArray[np.int64]) -> Condition:
@@ -200,13 +205,10 @@ def _mean_of(pairs: Sequence[tuple[Condition, Condition]]) -> tuple[Condition, C
 def _horizon(
     of_main: dict[int, Surfaces], draws: int, rng: np.random.Generator
 ) -> Iterator[tuple[Condition, Condition]]:
-    table = read("horizon")
-    places = None
-    for width in sorted(set(table["width"].to_pylist())):
-        longer = surfaces(table, width)
+    found = by_width(read("horizon"))
+    places = resampled(min(len(each.seeds) for each in found.values()), draws, rng)
+    for width, longer in found.items():
         shared = _only_seeds(of_main[width], longer.seeds)
-        if places is None:
-            places = resampled(len(longer.seeds), draws, rng)
         yield (
             condition(f"width {width}", shared, places),
             condition(f"width {width}", longer, places),
@@ -217,8 +219,7 @@ def _of_fresh_seeds(
     name: str, draws: int, rng: np.random.Generator
 ) -> tuple[dict[int, Surfaces], dict[int, Condition]]:
     """Return surfaces and γ* by width of a table that shares no seed with main."""
-    table = read(name)
-    found = {width: surfaces(table, width) for width in sorted(set(table["width"].to_pylist()))}
+    found = by_width(read(name))
     places = resampled(min(len(each.seeds) for each in found.values()), draws, rng)
     return found, {w: condition(f"width {w}", each, places) for w, each in found.items()}
 

@@ -37,17 +37,16 @@ def recognised(target: Target) -> str:
 
 def _parts(target: Target) -> Iterator[str]:
     known = target.model_type in FAMILY_KINDS
-    kinds = read_architecture(target)[0].kinds
-    shared = (
-        f" sharing {target.kv_heads} of keys and values" if target.kv_heads != target.heads else ""
-    )
+    kinds = read_architecture(target)[0].kinds if known else None  # else a Llama's, for want of it
     own = f" of dimension {target.head_dim}" if _own_dimension(target) else ""
+    grouped = target.kv_heads != target.heads
+    shared = f" sharing {target.kv_heads} of keys and values" if grouped else ""
     yield f"{target.depth} blocks of {target.heads} heads{own}{shared}"
-    gate = ", gated" if kinds.gated else ""
-    yield f"feed-forward {target.feed_forward:,}" + (
-        f" ({kinds.activation}{gate})" if known else ""
-    )
-    if known:
+    feed_forward = f"feed-forward {target.feed_forward:,}"
+    if kinds is None:
+        yield feed_forward
+    else:
+        yield f"{feed_forward} ({kinds.activation}{', gated' if kinds.gated else ''})"
         yield from _kinds(target, kinds)
     yield f"a vocabulary of {target.vocabulary:,}, {'tied' if target.tied else 'not tied'}"
 
