@@ -164,15 +164,15 @@ DESIGNS = {
         Design(
             name="main",
             purpose="γ* by width, with the best learning rate known everywhere",
-            widths=(32, 48, 64, 96),
+            widths=(32, 48, 64, 96, 128),
             coarse=COARSE,
             fine=tuple(gamma for gamma in grid(0.3, 1.2, 0.05) if gamma not in COARSE),
             seeds=(0, 1, 2),
         ),
         Design(
             name="truth",
-            purpose="fresh seeds about the optimum of the two widest scales of main, kept apart",
-            widths=(64, 96),
+            purpose="fresh seeds about the optimum of the widest scales of main, kept apart",
+            widths=(64, 96, 128),
             coarse=(),
             fine=(0.5, *grid(0.6, 0.95, 0.05)),
             seeds=tuple(range(100, 108)),

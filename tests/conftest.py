@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,19 @@ def cli() -> Cli:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def within() -> Callable[[float], AbstractContextManager[None]]:
+    """Bound the CPU seconds of this process; of those by a clock, other processes take a share."""
+
+    @contextmanager
+    def bound(seconds: float) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        assert time.process_time() - began < seconds
+
+    return bound
 
 
 @pytest.fixture(scope="session")

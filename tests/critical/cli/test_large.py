@@ -6,8 +6,8 @@ import json
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,8 @@ from critical.running.search import Search
 from critical.storage.records import MeasurementRecord, TrialState
 from critical.storage.schema import Charge, Trial
 from critical.storage.store import Store
+
+Within = Callable[[float], AbstractContextManager[None]]
 
 FAILED = 2000
 """Trials that failed, beside those of a whole search."""
@@ -65,13 +67,12 @@ def _fail(store: Store) -> None:
 
 
 @pytest.fixture
-def ask(url: str, capsys: pytest.CaptureFixture[str]) -> Ask:
+def ask(url: str, capsys: pytest.CaptureFixture[str], within: Within) -> Ask:
     """Run a command on that store, in process, and return its standard output."""
 
     def command(*arguments: str) -> str:
-        started = time.perf_counter()
-        assert _status([*arguments, "--storage", url]) == 0
-        assert time.perf_counter() - started < SECONDS
+        with within(SECONDS):
+            assert _status([*arguments, "--storage", url]) == 0
         return capsys.readouterr().out
 
     return command

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
-import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 
 from critical.errors import ExportError
 from critical.frameworks.documents.arguments_document import ArgumentsDocument
+
+Within = Callable[[float], AbstractContextManager[None]]
 
 SCRIPT = r"""#!/bin/bash
 #SBATCH --nodes=4
@@ -254,13 +258,9 @@ def test_any_text_is_read_or_refused_and_an_edit_reads_back(text: str, value: fl
     "part",
     ['"', "$(", '"$(', "\\", "a <<E\n", "--a ", "x=(", "((a", "' ", "` ", "if ", "$A", "--a $X\n"],
 )
-def test_hostile_text_takes_time_in_proportion(part: str) -> None:
+def test_hostile_text_takes_time_in_proportion(part: str, within: Within) -> None:
     """Half a megabyte of anything is read or refused within seconds; more is refused at once."""
-    start = time.perf_counter()
     for size in (150_000, 600_000):
-        try:
+        with within(10), contextlib.suppress(ExportError):
             found = document(part * (size // len(part)))
             _ = found.values, found.unreadable, found.options.remarks
-        except ExportError:
-            continue
-    assert time.perf_counter() - start < 10

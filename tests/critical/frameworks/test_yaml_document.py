@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from critical.errors import ExportError
 from critical.frameworks.documents.yaml_document import YamlDocument
 from critical.frameworks.documents.yaml_edit import written
+
+Within = Callable[[float], AbstractContextManager[None]]
 
 BLOCK = """\
 # The 1B run.
@@ -215,21 +218,17 @@ def test_what_an_alias_shares_is_not_edited(path: str) -> None:
         ("a: " + "x" * 600_000, "over 128 KiB"),
     ],
 )
-def test_what_cannot_be_read_is_one_sentence(text: str, words: str) -> None:
+def test_what_cannot_be_read_is_one_sentence(text: str, words: str, within: Within) -> None:
     """And quickly."""
-    start = time.monotonic()
-    with pytest.raises(ExportError, match=words) as caught:
+    with within(5), pytest.raises(ExportError, match=words) as caught:
         _ = YamlDocument(text, "c.yaml").values
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - start < 5
 
 
-def test_a_bomb_of_aliases_is_refused() -> None:
+def test_a_bomb_of_aliases_is_refused(within: Within) -> None:
     """A billion laughs: nine levels of nine."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     for level in range(1, 9):
         lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]")
-    start = time.monotonic()
-    with pytest.raises(ExportError, match="holds too many values"):
+    with within(5), pytest.raises(ExportError, match="holds too many values"):
         _ = YamlDocument("\n".join(lines) + "\n", "c.yaml").values
-    assert time.monotonic() - start < 5

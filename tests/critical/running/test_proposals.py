@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,8 @@ from critical.storage.errors import StoreError
 from critical.storage.optuna_storage import optuna_storage
 from critical.storage.records import Role, TrialRecord, TrialState
 from critical.trials import Scale
+
+Within = Callable[[float], AbstractContextManager[None]]
 
 OptunaState = optuna.trial.TrialState
 ARM = Arm(Scale(32, 2, 2, 1000), "target", None)
@@ -307,17 +309,16 @@ def multiply(storage: RDBStorage, row: TrialRecord, count: int) -> list[TrialRec
 
 
 def test_ten_thousand_trials_are_taken_up_at_once(
-    make: Callable[..., Proposals], storage: RDBStorage
+    make: Callable[..., Proposals], storage: RDBStorage, within: Within
 ) -> None:
-    """No step reads them all: opening, mending, a proposal and a tell stay under a second."""
+    """No step reads them all: opening, mending, a proposal and a tell take under 1.5 s of CPU."""
     row = ended(make().propose(ARM, 0), TrialState.COMPLETED)
     rows = multiply(storage, row, 10_000)
-    started = time.perf_counter()
-    proposals = make()
-    proposals.mend(rows)
-    design, sampled = proposals.propose(ARM, 0), proposals.propose(ARM, 6)
-    proposals.tell(ended(sampled, TrialState.COMPLETED))
-    assert time.perf_counter() - started < 1
+    with within(1.5):
+        proposals = make()
+        proposals.mend(rows)
+        design, sampled = proposals.propose(ARM, 0), proposals.propose(ARM, 6)
+        proposals.tell(ended(sampled, TrialState.COMPLETED))
     assert (design.number, sampled.number) == (10_000, 10_001)
     told = {trial.number: trial.state for trial in tried(storage)}
     assert (told[0], told[10_000], told[10_001]) == (
