@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from critical.budget import Budget, format_amount
 from critical.errors import BudgetError
 from critical.targets.target import Target, proxy_shape
-from critical.tiers import SIZES, TIERS, UNTIMED, Tier
+from critical.tiers import SIZES, TIERS, UNTIMED, Tier, TrialCost
 from critical.trials import Scale
 
 BASE_TOKENS = 1_024_000
@@ -128,8 +128,8 @@ class Request:
     notes: tuple[str, ...] = ()
 
 
-Clock = Callable[[Scale, str], float]
-"""Device-seconds of a trial at a scale under some settings."""
+Clock = Callable[[Scale, str, int], float]
+"""Device-seconds of a trial at a scale under some settings, one of so many search trials there."""
 
 
 def make_plan(request: Request, trial_seconds: Clock | None) -> Plan:
@@ -144,12 +144,12 @@ def make_plan(request: Request, trial_seconds: Clock | None) -> Plan:
         BudgetError: The budget is under the least that can be searched; the message names it.
     """
 
-    def cost(width: int, factor: float) -> float:
+    def cost(width: int, factor: float, trials: int) -> float:
         """One trial under each of the settings, for all of them share the budget."""
         if request.budget.counts_trials or trial_seconds is None:
             return float(len(request.settings))
         scale = scale_at(width, factor, request)
-        return sum(trial_seconds(scale, settings) for settings in request.settings)
+        return sum(trial_seconds(scale, settings, trials) for settings in request.settings)
 
     widths = request.widths or (TRAINABLE_WIDTHS if request.own_trainable else None)
     tiers = _tiers(request) if widths is None else _tiers_at(widths, request)
@@ -172,7 +172,7 @@ def extended(plan: Plan, budget: Budget, notes: Sequence[str] = ()) -> Plan:
     """
     widths = tuple(dict.fromkeys(arm.scale.width for arm in plan.arms))
 
-    def cost(width: int, _: float) -> float:
+    def cost(width: int, *_: float) -> float:
         own = [arm for arm in plan.arms if arm.scale.width == width]
         return sum(1.0 if budget.counts_trials else arm.trial_cost or 0.0 for arm in own)
 
@@ -239,7 +239,7 @@ def _bounded(tier: Tier, request: Request) -> Tier:
     return Tier(tier.widths, tier.factor, rungs, tier.seeds, tier.search, tier.pairs)
 
 
-def _affordable(tiers: Sequence[Tier], cost: Callable[[int, float], float], budget: Budget) -> Tier:
+def _affordable(tiers: Sequence[Tier], cost: TrialCost, budget: Budget) -> Tier:
     """Climb while the next tier can be paid, so that no wide scale is timed in vain."""
     least = tiers[0].cost(cost)
     if least > budget.amount:
@@ -267,9 +267,12 @@ def _plan_of(
     trial_seconds: Clock | None,
     cost: float,
 ) -> Plan:
+    def timed(scale: Scale, settings: str) -> float | None:
+        return None if trial_seconds is None else trial_seconds(scale, settings, tier.search)
+
     scales = [scale_at(width, tier.factor, request) for width in tier.widths]
     arms = tuple(
-        Arm(scale, settings, None if trial_seconds is None else trial_seconds(scale, settings))
+        Arm(scale, settings, timed(scale, settings))
         for scale in scales
         for settings in request.settings
     )

@@ -13,6 +13,7 @@ from critical.plan import Clock, Plan, Request, extended, make_plan
 from critical.preflight import checked
 from critical.preparation import Prepared
 from critical.repetition import Original
+from critical.running.packing import mean_members
 from critical.storage.errors import StoreNotFound
 from critical.storage.records import StudyRecord
 from critical.storage.store import Store
@@ -53,7 +54,7 @@ def plan_search(prepared: Prepared) -> tuple[Plan, float]:
     )
     if not isinstance(prepared.trainable, TrainingRecipe):
         return make_plan(request, None), 0.0
-    timer = _Timer(prepared.trainable, prepared.reference_gamma, prepared.device)
+    timer = _Timer(prepared.trainable, prepared.reference_gamma, prepared.device, prepared.pack)
     made = _planned(prepared, request, timer)
     plan, seconds = checked(prepared.trainable, made, options.interval)
     return plan, timer.spent_seconds + seconds
@@ -149,19 +150,33 @@ def _repeated_plan(original: Original) -> Plan:
 
 
 class _Timer:
-    """Times the built-in trial at a scale and settings, once, and adds up what that took."""
+    """Times the built-in trial at a scale and settings, once, and adds up what that took.
 
-    def __init__(self, recipe: TrainingRecipe, gamma: float, device: str) -> None:
-        self._recipe, self._gamma, self._device = recipe, gamma, device
-        self._found: dict[tuple[Scale, str], float] = {}
+    Where trials are trained together, a whole pack is timed too. A trial's cost is then its share
+    of a pack of as many members as the arm's packs will have on average; what a pack takes is
+    linear in its members between the two.
+    """
+
+    def __init__(self, recipe: TrainingRecipe, gamma: float, device: str, pack: int) -> None:
+        self._recipe, self._gamma, self._device, self._pack = recipe, gamma, device, pack
+        self._found: dict[tuple[Scale, str, int], float] = {}
         self.spent_seconds = 0.0
 
-    def __call__(self, scale: Scale, settings: str) -> float:
+    def __call__(self, scale: Scale, settings: str, trials: int) -> float:
+        alone = self._timed(scale, settings, 1)
+        if self._pack == 1:
+            return alone
+        more = (self._timed(scale, settings, self._pack) - alone) / (self._pack - 1)
+        members = mean_members(trials, self._pack)
+        return (alone + (members - 1) * more) / members
+
+    def _timed(self, scale: Scale, settings: str, members: int) -> float:
+        """Return the seconds of a run alone, or of a pack."""
         from critical.trials.timing import trial_seconds
 
-        if (scale, settings) not in self._found:
+        if (scale, settings, members) not in self._found:
             run = ProxyRun(self._gamma, None, scale, seed=0, settings=settings, device=self._device)
-            timing = trial_seconds(self._recipe, run)
-            self._found[scale, settings] = timing.trial_seconds
+            timing = trial_seconds(self._recipe, run, members)
+            self._found[scale, settings, members] = timing.trial_seconds
             self.spent_seconds += timing.spent_seconds
-        return self._found[scale, settings]
+        return self._found[scale, settings, members]

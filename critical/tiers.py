@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+TrialCost = Callable[[int, float, int], float]
+"""The cost of a trial at a width and token factor, one of so many search trials there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tier:
@@ -25,9 +28,9 @@ class Tier:
     search: int
     pairs: int
 
-    def cost(self, trial: Callable[[int, float], float]) -> float:
-        """Return the cost of the tier, given that of a trial at a width and token factor."""
-        each = [trial(width, self.factor) for width in self.widths]
+    def cost(self, trial: TrialCost) -> float:
+        """Return the cost of the tier, given that of a trial."""
+        each = [trial(width, self.factor, self.search) for width in self.widths]
         return sum(each) * (self.rungs + self.seeds - 1 + self.search) + 2 * self.pairs * each[-1]
 
 

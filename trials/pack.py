@@ -111,12 +111,16 @@ class Pack:
         self._each(lambda stack: self._step(stack, step))
 
     def measure(self, step: int) -> list[Measurement | None]:
-        """Return every member's measurement after a step; members that diverged end here."""
+        """Return every member's measurement after a step; members that diverged end here.
+
+        What a member's checkpoint holds of a look is not measured again.
+        """
         measured: list[Measurement | None] = [None] * len(self._members)
+        look = self._look_numbers.get(step, len(self.looks))
         for number in self.going:
             earlier = self._members[number].keeper.measured
-            if len(earlier) > self._look_numbers[step]:
-                measured[number] = earlier[self._look_numbers[step]]
+            if len(earlier) > look:
+                measured[number] = earlier[look]
         for found in self._each(lambda stack: self._measure(stack, step)):
             for number, measurement in found.items():
                 measured[number] = self._members[number].keeper.add(measurement)

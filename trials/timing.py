@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Protocol
 
 import torch
 
@@ -26,7 +27,7 @@ class Timing:
     """What a trial is expected to take, and what it took to find out.
 
     Attributes:
-        trial_seconds: Predicted wall seconds of the whole run on one device.
+        trial_seconds: Predicted wall seconds of the whole run, or pack of runs, on one device.
         spent_seconds: Wall seconds of the timing itself.
     """
 
@@ -34,14 +35,32 @@ class Timing:
     spent_seconds: float
 
 
-def trial_seconds(recipe: TrainingRecipe, run: ProxyRun) -> Timing:
-    """Time a run's building, single steps and an evaluation, and add them up to its horizon."""
+class _Training(Protocol):
+    """What a run alone and a pack have in common."""
+
+    steps: int
+    looks: frozenset[int]
+
+    def advance(self, step: int) -> None: ...
+
+    def measure(self, step: int) -> object: ...
+
+
+def trial_seconds(recipe: TrainingRecipe, run: ProxyRun, members: int = 1) -> Timing:
+    """Time a run's building, single steps and an evaluation, and add them up to its horizon.
+
+    Args:
+        recipe: Of the trial.
+        run: What to time.
+        members: How many such runs to time as one pack; they take turns at two seeds, as the
+            members of a search's packs mostly do.
+    """
     clock = _Clock(run.device)
     # What torch loads at its first use is paid once a process, not once a run.
     tiny = run if recipe.model == "hf" else replace(run, scale=_TINY)  # families have a least size
     ProxyTraining(recipe, tiny).advance(1)
     clock.lap()
-    training = ProxyTraining(recipe, run)
+    training = _begun(recipe, run, members)
     training.advance(1)
     overhead = clock.lap()
     steps: list[float] = []
@@ -57,6 +76,14 @@ def trial_seconds(recipe: TrainingRecipe, run: ProxyRun) -> Timing:
     step = median(steps[_WARM_UP:])
     predicted = overhead + (training.steps - 1) * step + len(training.looks) * min(evaluations)
     return Timing(predicted, clock.total())
+
+
+def _begun(recipe: TrainingRecipe, run: ProxyRun, members: int) -> _Training:
+    if members == 1:
+        return ProxyTraining(recipe, run)
+    from critical.trials.pack import Pack
+
+    return Pack(recipe, [replace(run, seed=run.seed + number % 2) for number in range(members)])
 
 
 class _Clock:

@@ -23,6 +23,20 @@ AT_ONCE = 0.25
 """The part of an arm's search trials to come that one pack may have."""
 
 
+def mean_members(trials: int, most: int) -> float:
+    """Return how many members a pack of an arm's search trials has on average.
+
+    Args:
+        trials: That the arm is to get.
+        most: Members of a pack, at the most.
+    """
+    packs, left = 0, trials
+    while left > 0:
+        left -= min(most, _at_once(left))
+        packs += 1
+    return trials / packs if packs else 1.0
+
+
 def next_in_arm(plan: Plan, now: Situation, arm: Arm, searching: int) -> Intent | None:
     """Return a trial that may join a pack, if any: a reference that is due, else one that searches.
 
@@ -50,7 +64,11 @@ def most_searching(plan: Plan, now: Situation, arm: Arm, searching: int) -> int:
         arm: Of the pack.
         searching: Members of the pack that search, which were to come when it was begun.
     """
-    return max(1, int(AT_ONCE * (_to_come(plan, now, arm) + searching)))
+    return _at_once(_to_come(plan, now, arm) + searching)
+
+
+def _at_once(to_come: float) -> int:
+    return max(1, int(AT_ONCE * to_come))
 
 
 def _to_come(plan: Plan, now: Situation, arm: Arm) -> float:

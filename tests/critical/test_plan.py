@@ -45,7 +45,7 @@ REQUEST = Request(
 def seconds(speed: float) -> Clock:
     """A clock: device-seconds of a trial, growing with width and tokens; relaxed ones take more."""
 
-    def clock(scale: Scale, settings: str) -> float:
+    def clock(scale: Scale, settings: str, _: int) -> float:
         return speed * scale.width * scale.tokens / 1e7 * (1.2 if settings == "relaxed" else 1.0)
 
     return clock
@@ -128,7 +128,7 @@ def test_a_richer_budget_buys_a_richer_plan() -> None:
     )
     assert len(rich.arms) > len(poor.arms)
     assert rich.pairs > poor.pairs == 0
-    costs = [tier.cost(lambda width, factor: width**2 * factor) for tier in TIERS]
+    costs = [tier.cost(lambda width, factor, _: width**2 * factor) for tier in TIERS]
     assert costs == sorted(costs)
 
 
@@ -136,9 +136,9 @@ def test_no_scale_is_timed_that_cannot_be_paid() -> None:
     """The clock is asked for the chosen tier's scales and at most the next one's."""
     timed: set[int] = set()
 
-    def clock(scale: Scale, settings: str) -> float:
+    def clock(scale: Scale, settings: str, trials: int) -> float:
         timed.add(scale.width)
-        return seconds(1.0)(scale, settings)
+        return seconds(1.0)(scale, settings, trials)
 
     make_plan(replace(REQUEST, budget=Budget(60, "cpu-s")), clock)
     assert max(timed) <= 64
@@ -156,7 +156,7 @@ def test_one_cpu_minute_still_plans() -> None:
 def test_a_tier_costs_its_references_search_and_confirmation() -> None:
     """(k + s − 1 + n) trials a scale, and two a pair on the widest."""
     tier = Tier((32, 64), 1, 3, 2, 12, 2)
-    assert tier.cost(lambda width, factor: width) == (32 + 64) * 16 + 4 * 64
+    assert tier.cost(lambda width, *_: width) == (32 + 64) * 16 + 4 * 64
 
 
 def test_own_trials_have_no_ladder_unless_given() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 
@@ -39,18 +40,35 @@ def test_parts_add_up_to_the_horizon(
     assert timing.spent_seconds == now[0]
 
 
+@pytest.mark.parametrize("members", [1, 3])
 def test_the_prediction_is_near_a_real_run(
-    recipe: TrainingRecipe, tiny: Callable[..., ProxyRun], monkeypatch: pytest.MonkeyPatch
+    recipe: TrainingRecipe,
+    tiny: Callable[..., ProxyRun],
+    monkeypatch: pytest.MonkeyPatch,
+    members: int,
 ) -> None:
     """Within a factor 3 in CPU seconds, whatever else the cores do (15% on idle ones)."""
     clock = SimpleNamespace(perf_counter=time.process_time)
     monkeypatch.setattr("critical.trials.timing.time", clock)
     run = tiny(scale=Scale(32, 2, 2, 60_000))
     started = time.process_time()
-    timing = trial_seconds(recipe, run)
+    timing = trial_seconds(recipe, run, members)
     spent = time.process_time() - started
     started = time.process_time()
-    list(recipe(run))
+    if members == 1:
+        list(recipe(run))
+    else:
+        list(recipe.train_pack([replace(run, seed=seed) for seed in range(members)]))
     real = time.process_time() - started
     assert 1 / 3 < timing.trial_seconds / real < 3
     assert 0 < timing.spent_seconds <= spent
+
+
+def test_a_pack_is_measured_where_its_steps_end(
+    recipe: TrainingRecipe, tiny: Callable[..., ProxyRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a search would not look there: as many steps are timed as there may be."""
+    monkeypatch.setattr("critical.trials.timing.time", SimpleNamespace(perf_counter=lambda: 0.0))
+    run = tiny(scale=Scale(16, 1, 2, 200_000))
+    assert 1 + 2 + 60 not in ProxyTraining(recipe, run).looks
+    assert trial_seconds(recipe, run, members=2).trial_seconds == 0.0

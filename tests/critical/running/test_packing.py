@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from critical.plan import Arm, Plan
 from critical.running.agenda import Situation
-from critical.running.packing import AT_ONCE, most_searching, next_in_arm
+from critical.running.packing import AT_ONCE, mean_members, most_searching, next_in_arm
 from critical.storage.records import Role
 from critical.trials import Scale
 
@@ -58,3 +59,18 @@ def test_no_pack_has_more_than_its_part(remaining: float, cost: float) -> None:
     """However much is left, at whatever cost."""
     found = most_searching(plan(), situation(remaining, cost, cost), NARROW, 0)
     assert found == 1 or found * cost <= AT_ONCE * remaining / 2 + 1e-6
+
+
+@given(trials=st.integers(1, 1000), most=st.integers(1, 32))
+def test_packs_are_as_large_as_the_trials_to_come_let_them(trials: int, most: int) -> None:
+    """On average between one member and the most; more trials have packs at least as large."""
+    mean = mean_members(trials, most)
+    assert 1.0 <= mean <= most
+    assert mean <= mean_members(2 * trials, most)
+    assert mean_members(trials, 1) == 1.0
+
+
+def test_towards_the_end_packs_shrink() -> None:
+    """Of 24 trials a quarter of those to come at a time: 6, 4, 3, 2, 2 and seven times one."""
+    assert mean_members(24, 8) == 24 / 12
+    assert mean_members(100_000, 8) == pytest.approx(8, rel=1e-2)
