@@ -113,13 +113,13 @@ def surfaces(table: pa.Table, width: int, part: float = 1.0) -> Surfaces:
     """
     rows = table.filter(pc.equal(table["width"], width))
     limit = part * pc.max(rows["tokens"]).as_py()
-    curves = _curves(rows.filter(pc.less_equal(rows["tokens"], limit * 1.0001)))
-    gammas, rates = (sorted({float(key[i]) for key in curves}) for i in (0, 1))
-    seeds = sorted({key[2] for key in curves})
+    found = curves(rows.filter(pc.less_equal(rows["tokens"], limit * 1.0001)))
+    gammas, rates = (sorted({float(key[i]) for key in found}) for i in (0, 1))
+    seeds = sorted({key[2] for key in found})
     shape = len(gammas), len(rates), len(seeds)
     reasoning, log_loss, accuracy = (np.full(shape, np.nan) for _ in range(3))
     against = np.full((*shape, len(rates)), np.nan)
-    for (gamma, rate, seed), curve in curves.items():
+    for (gamma, rate, seed), curve in found.items():
         at = gammas.index(gamma), rates.index(rate), seeds.index(seed)
         whole = bool(np.isfinite(curve.loss).all())
         reasoning[at] = reasoning_score(curve) if whole else 0.0
@@ -127,14 +127,28 @@ def surfaces(table: pa.Table, width: int, part: float = 1.0) -> Surfaces:
         assert curve.trained_accuracy is not None
         accuracy[at] = curve.trained_accuracy[-1]
         for other, reference_rate in enumerate(rates):
-            reference = curves.get((REFERENCE, reference_rate, seed), _DIVERGED)
+            reference = found.get((REFERENCE, reference_rate, seed), _DIVERGED)
             if reference.tokens.size and np.isfinite(reference.loss).all():
                 against[(*at, other)] = efficiency(curve, reference).log2 if whole else -6.0
-    found = Surfaces(
+    every = Surfaces(
         width, np.array(gammas), np.array(rates), tuple(seeds), reasoning, log_loss, against,
         accuracy,
     )  # fmt: skip
-    return _whole(found)
+    return _whole(every)
+
+
+def curves(rows: pa.Table) -> dict[tuple[float, float, int], Curve]:
+    """Return the runs of one width by γ, learning rate and seed."""
+    names = (*KEY[1:], "tokens", "loss", "reasoning", "trained_accuracy")
+    columns = {name: rows[name].to_numpy() for name in names}
+    order = np.lexsort([columns[name] for name in reversed(names[:4])])
+    keys = np.column_stack([columns[name][order] for name in names[:3]])
+    starts = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)])
+    found = {}
+    for places in np.split(order, starts[1:]):
+        key = tuple(columns[name][places[0]].item() for name in names[:3])
+        found[key] = Curve(*(columns[name][places].astype(np.float64) for name in names[3:]))
+    return found
 
 
 def best_places(found: Surfaces, seeds: Sequence[int]) -> tuple[NDArray[np.int64], int]:
@@ -182,16 +196,3 @@ def _whole(found: Surfaces) -> Surfaces:
     furthest = found.of_seeds(np.flatnonzero(reached == reached.max()).tolist())
     at_no_rate = np.isnan(furthest.log_loss.sum(axis=2)).sum(axis=1) == furthest.rates.size
     return furthest.of_gammas(np.flatnonzero(~at_no_rate).tolist())
-
-
-def _curves(rows: pa.Table) -> dict[tuple[float, float, int], Curve]:
-    names = (*KEY[1:], "tokens", "loss", "reasoning", "trained_accuracy")
-    columns = {name: rows[name].to_numpy() for name in names}
-    order = np.lexsort([columns[name] for name in reversed(names[:4])])
-    keys = np.column_stack([columns[name][order] for name in names[:3]])
-    starts = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)])
-    curves = {}
-    for places in np.split(order, starts[1:]):
-        key = tuple(columns[name][places[0]].item() for name in names[:3])
-        curves[key] = Curve(*(columns[name][places].astype(np.float64) for name in names[3:]))
-    return curves
