@@ -37,6 +37,8 @@ PARTS = np.geomspace(0.002, 1, 48)
 FINE = np.linspace(*INTERVAL, 901)
 DESIGNS = {20: (64, 128), 60: (64, 128, 256), 200: (64, 128, 256)}
 SEEDS = {20: 2, 60: 3, 200: 5}
+SEED_SHARED = 0.7
+"""Part of the variance of what a seed does that all widths have in common."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def random_surface(rng: np.random.Generator) -> Surface:
         drift=0.03 * rng.standard_normal(),
         seed_angle=rng.uniform(0.02, 0.2),
         seed_speed=rng.uniform(0.0, 0.4),
-        seed_shift=rng.uniform(0.0, 0.04),
+        seed_shift=rng.uniform(0.02, 0.08),
         noise_angle=rng.uniform(0.02, 0.12),
         noise_speed=rng.uniform(0.05, 0.3),
         rate_drift=rng.uniform(-1.5, 1.5),
@@ -113,11 +115,13 @@ def search(
 ) -> list[Run]:
     """Run a simulated search: references of every width and seed first, then the design."""
     widths, seeds = DESIGNS[trials], SEEDS[trials]
+    of_seeds = rng.standard_normal((seeds, 3))
     runs = []
     for width in widths:
         octaves = np.log2(width / 64)
         gammas = _gammas(surface.critical(octaves), trials // len(widths), seeds, len(ladder), rng)
-        of_seed = rng.standard_normal((seeds, 3))
+        own = rng.standard_normal((seeds, 3))
+        of_seed = np.sqrt(SEED_SHARED) * of_seeds + np.sqrt(1 - SEED_SHARED) * own
         for index, (gamma, rate) in enumerate(_with_rates(gammas, seeds, ladder, rng)):
             seed = index % seeds
             runs.append(_run(surface, gamma, rate, width, seed, of_seed[seed], rng))

@@ -4,16 +4,18 @@ Symbols and shapes: n observations, p and q points, d inputs, h = 4 + d hyperpar
 standardized.
     x   points    (n, d)     inputs in their own units
     y   values    (n,)       y = f(x) + level + seed effect + noise
+    g   lengths   (d,)       lengthscales of the seed effect
     θ   theta     (h,)       log(signal sd, noise sd, seed sd, seed-by-γ sd, lengthscales)
     w   weights   (n,)       noise variance of observation i is σ² · inflation_i / w_i
     D   squares   (d, p, q)  squared differences of each input between points
     C   shared    (p, q)     prior covariance of what does not depend on θ: constant and level
     K             (n, n)     covariance of y
 
-The prior of the curve is a constant, a level of each scale and s² · Matérn-5/2 (ARD); the seed
-effect, q² + v² · Matérn-5/2 over the first input (γ) between runs of one group, belongs to the
-covariance of the data and not to the curve that is predicted. Noise is Student-t with ν = 4 as a
-scale mixture: w_i = (ν + 1) / (ν + E[r_i²] / σ²) (Lange, Little & Taylor 1989).
+The prior of the curve is a constant, a level of each scale and s² · Matérn-5/2 (ARD). The seed
+effect is between runs of one group q² + v² · Matérn-5/2 over the first input (γ), and both parts
+fade over the other inputs, by another Matérn-5/2; it belongs to the covariance of the data and not
+to the curve that is predicted. Noise is Student-t with ν = 4 as a scale mixture:
+w_i = (ν + 1) / (ν + E[r_i²] / σ²) (Lange, Little & Taylor 1989).
 
 The gradient over θ is written out (Rasmussen & Williams 2006, eq. 5.9): it costs one inverse and
 a few products more than the value, a third of what automatic differentiation took.
@@ -35,10 +37,9 @@ Integers = NDArray[np.int64]
 ALONE = -1
 """Group of an observation that has no seed effect."""
 _SIGNAL, _NOISE, _SEED, _VARYING, _LENGTH = 0, 1, 2, 3, 4
-SD_PRIOR = np.array([(1.0, 0.6), (0.2, 0.8), (0.25, 0.8), (0.15, 0.8)])
+SD_PRIOR = np.array([(1.0, 0.6), (0.14, 0.6), (0.13, 0.6), (0.25, 0.4)])
 """Prior median and log sd of the signal, noise, seed and seed-by-γ sd, in parts of the scale."""
 _CONSTANT_VARIANCE = _LEVEL_VARIANCE = 1.0
-_SEED_LENGTH = 0.3
 _DEGREES = 4.0
 ROUNDS = 3
 """Turns of expectation and maximization: the weights have settled by then."""
@@ -56,6 +57,8 @@ class Data:
         group: Which seed effect each shares, or ``ALONE``. Shape (n,).
         inflation: Factor on the noise variance, > 0. Shape (n,).
         lengthscales: Prior median and log sd of each input's lengthscale. Shape (d, 2).
+        seed_lengths: g, over which a seed's effect changes with each input; infinite where it
+            does not. Shape (d,).
         sd_prior: Prior median and log sd of the four sds, in parts of the scale. Shape (4, 2).
         least_scale: The scale is the values' sd, and at least this. Few values may happen to be
             alike; that does not make them exact.
@@ -67,6 +70,7 @@ class Data:
     group: Integers
     inflation: Array
     lengthscales: Array
+    seed_lengths: Array
     sd_prior: Array = field(default_factory=SD_PRIOR.copy)
     least_scale: float = 1e-3
 
@@ -94,8 +98,10 @@ class Process:
         self._shared = shared(self.level, self.level)
         group = torch.from_numpy(data.group)
         same = (group[:, None] == group) & (group[:, None] != ALONE)
-        self._seed = same.to(torch.float64)
-        self._varying = self._seed * _matern((5 / _SEED_LENGTH**2 * self._squares[0]).sqrt())
+        elsewhere = data.seed_lengths.copy()
+        elsewhere[0] = np.inf
+        self._seed = same * _correlation(elsewhere, self._squares)
+        self._varying = same * _correlation(data.seed_lengths, self._squares)
         prior = np.vstack([data.sd_prior, data.lengthscales])
         self.prior_mean: Array = np.log(prior[:, 0])
         self.prior_sd: Array = prior[:, 1]
@@ -209,8 +215,18 @@ def _variance(theta: Array, which: int) -> float:
 def _roots(theta: Array, squares: Tensor) -> tuple[Tensor, Array]:
     """√5 r, the scaled distances between points, (p, q), and 1 / ℓ² of every input, (d,)."""
     closeness: Array = np.exp(-2 * theta[_LENGTH:])
+    return _scaled(closeness, squares), closeness
+
+
+def _scaled(closeness: Array, squares: Tensor) -> Tensor:
+    """√5 r, given 1 / ℓ² of every input, (d,). Shape (p, q)."""
     squared = torch.from_numpy(5 * closeness) @ squares.flatten(1)
-    return squared.sqrt_().view(squares.shape[1:]), closeness
+    return squared.sqrt_().view(squares.shape[1:])
+
+
+def _correlation(lengths: Array, squares: Tensor) -> Tensor:
+    """Matérn-5/2 correlation at lengthscales that are known. Shapes (d,) and (p, q)."""
+    return _matern(_scaled(lengths**-2, squares))
 
 
 def _polynomial(root: Tensor) -> Tensor:

@@ -232,7 +232,7 @@ def test_what_is_expected_of_each_arm_adds_up_to_the_budget() -> None:
 def test_what_could_not_be_carried_over_is_said_first() -> None:
     """The notes of a request stand before the plan's own, and stay when the budget grows."""
     notes = ("the target's experts are not carried over",)
-    request = replace(REQUEST, budget=Budget(16, "trials"), widths=(32,), notes=notes)
+    request = replace(REQUEST, budget=Budget(8, "trials"), widths=(32,), notes=notes)
     plan = make_plan(request, None)
     assert plan.notes[:1] == notes
     assert any("one seed only" in note for note in plan.notes[1:])

@@ -58,6 +58,6 @@ def test_alone_it_costs_what_it_takes(prepare: Prepare, timed: list[int]) -> Non
 
 def test_packs_buy_wider_scales(prepare: Prepare, timed: list[int]) -> None:
     """For the same budget: the plan knows that trials get cheaper together."""
-    own = {**BUILT_IN, "widths": None, "tokens": None, "budget": "6cpu-min"}
+    own = {**BUILT_IN, "widths": None, "tokens": None, "budget": "15cpu-min"}
     alone, packed = (plan_search(prepare(**own, pack=pack))[0] for pack in (1, 8))
     assert packed.arms[-1].scale.width > alone.arms[-1].scale.width

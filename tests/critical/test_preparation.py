@@ -125,7 +125,7 @@ def test_a_stored_study_is_not_planned_again(prepare: Prepare, begin: Begin) -> 
     more = begin(budget="60trials").plan
     assert (more.arms, more.ladder) == (plan.arms, plan.ladder)
     assert more.seeds[:1] == plan.seeds
-    assert (len(more.seeds), more.pairs) == (3, 4)
+    assert (len(more.seeds), more.pairs) == (8, 4)
     assert begin(budget="60trials").plan == more
 
 

@@ -46,7 +46,7 @@ def test_the_confirmed_gain_is_in_it(finished: Search) -> None:
     """The analytic trial's γ* beats the reference in both, clear of its interval's noise."""
     document = recommend(finished.history.store, finished.history.study)
     gain = document["gain"]
-    assert gain["pairs"] == 2
+    assert gain["pairs"] == 3
     assert gain["width"] == 128
     assert gain["reasoning"] > 0.2
     assert gain["efficiency"] > 1
@@ -105,7 +105,7 @@ def test_the_gain_is_the_same_from_python_as_from_json(finished: Search) -> None
 
 def test_what_it_rests_on_is_said(begin: Begin, train: Trainable) -> None:
     """One learning rate makes it conditional; pairs that have not run are missed."""
-    search = begin(lr="2e-3", budget="18trials", precision=0.99)
+    search = begin(lr="2e-3", budget="20trials", precision=0.99)
     for _ in range(8):
         assignment = search.next()
         assert isinstance(assignment, Assignment)

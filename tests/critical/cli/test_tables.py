@@ -43,7 +43,7 @@ def test_a_plan_shows_its_scales_and_its_notes(finished: Search, shown: Any) -> 
     assert "Plan of s, 60trials" in text
     assert f"{2 * BASE_TOKENS:,}" in text
     assert " ? " in text
-    assert "learning rates the trial's own; seeds 0, 1; 2 confirmation pairs" in text
+    assert "learning rates the trial's own; seeds 0, 1, 2, 3; 3 confirmation pairs" in text
     assert "2 at once on cpu" in text
     assert "• one seed only" in text
     again = shown(
@@ -117,7 +117,7 @@ def test_a_recommendation_shows_all_of_its_document(
     text = shown(*recommendation_view(document))
     assert f"γ* {document['gamma']['median']:.3f} at width 512, 90% interval" in text
     assert "reference γ 0.500" in text
-    assert "gain over the reference on 2 fresh seeds at width 128" in text
+    assert "gain over the reference on 3 fresh seeds at width 128" in text
     assert "model.layers.*.mlp.down_proj.weight" in text
     for scale in document["per_scale"]:
         assert f"{scale['median']:.3f}" in text

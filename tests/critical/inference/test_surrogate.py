@@ -98,6 +98,26 @@ def test_the_seeds_of_a_scale_do_not_average_away() -> None:
     assert level > 2 * shape
 
 
+def test_the_same_seeds_at_another_width_are_no_further_seeds() -> None:
+    """Forty runs at two widths tell less of R where they are of two seeds than where of four."""
+    own = design(20, seeds=2, sd=0.2)
+    same = [replace(one, width=96) for one in own]
+    others = [replace(one, seed=one.seed + 2) for one in same]
+    of_two, of_four = (
+        np.arcsin(np.sqrt(drawn(fitted([*own, *more])).reasoning)).std(axis=0).mean()
+        for more in (same, others)
+    )
+    assert of_two > 1.05 * of_four
+
+
+def test_what_one_seed_has_at_a_gamma_may_be_its_own() -> None:
+    """However many runs it has, one seed leaves the height and the place of R's optimum open."""
+    found = drawn(fitted(design(60, seeds=1))).reasoning
+    best = GRID[found.argmax(axis=1)]
+    assert np.quantile(best, 0.95) - np.quantile(best, 0.05) > 0.1
+    assert found.max(axis=1).std() > 0.03
+
+
 def test_the_baseline_is_where_efficiency_is_one() -> None:
     """Baselines pin log₂ ρ to 0 at the reference, however many there are."""
     reference = [
@@ -232,7 +252,8 @@ def process(noise: Callable[[np.random.Generator, int], np.ndarray]) -> Fit:
     x = rng.uniform(0, 1, 80)
     y = np.sin(5 * x) + noise(rng, 80)
     level, group = np.zeros(80, dtype=np.int64), np.full(80, ALONE)
-    data = Data(x[:, None], y, level, group, np.ones(80), np.array([[0.27, 0.35]]))
+    lengthscales = np.array([[0.27, 0.35]])
+    data = Data(x[:, None], y, level, group, np.ones(80), lengthscales, np.array([0.2]))
     return fit(data, rng, 8)
 
 
@@ -242,7 +263,7 @@ def test_the_process_is_a_normal_density_and_knows_its_gradient() -> None:
     level, group = rng.integers(0, 2, 30), rng.integers(-1, 3, 30)
     data = Data(
         rng.uniform(0, 1, (30, 2)), rng.standard_normal(30), level, group,
-        rng.uniform(1, 9, 30), np.array([(0.3, 0.5), (1.6, 0.5)]),
+        rng.uniform(1, 9, 30), np.array([(0.3, 0.5), (1.6, 0.5)]), np.array([0.2, 0.5]),
     )  # fmt: skip
     process, weights = Process(data, 0.0, 1.0), rng.uniform(0.2, 1.2, 30)
     theta = process.prior_mean + 0.3 * rng.standard_normal(6)

@@ -430,8 +430,10 @@ def test_confirmation_runs_are_packed_in_pairs(begin: Begin, train: Trainable) -
     confirmed = [t for t in search.history.trials if t.role is Role.CONFIRMATION]
     assert len(confirmed) == 2 * search.plan.pairs > 0
     packs = [runs for runs in trial.packs if runs[0].seed >= CONFIRMATION_SEEDS]
-    assert [len(runs) for runs in packs] == [len(confirmed)]
-    assert {(r.gamma, r.seed) for r in packs[0]} == {(t.gamma, t.seed) for t in confirmed}
+    assert [len(runs) for runs in packs] == [4, 2]
+    assert all(runs[0].seed == runs[1].seed for runs in packs)
+    packed_together = {(run.gamma, run.seed) for runs in packs for run in runs}
+    assert packed_together == {(t.gamma, t.seed) for t in confirmed}
 
 
 def test_a_trial_that_cannot_be_packed_says_so(prepare: Prepare, analytic: str) -> None:

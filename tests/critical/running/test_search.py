@@ -65,16 +65,16 @@ def test_references_run_first_and_once(finished: Search) -> None:
     for width in (32, 64, 128):
         roles = [t.role for t in finished.history.trials if t.width == width]
         count = roles.count(Role.REFERENCE)
-        assert count == len(finished.plan.seeds) == 2
+        assert count == len(finished.plan.seeds) == 4
         assert roles[:count] == [Role.REFERENCE] * count
 
 
 def test_confirmation_is_on_fresh_seeds_of_the_widest_scale(finished: Search) -> None:
     """The last runs are pairs at γ* and at the reference."""
-    last = finished.history.trials[-4:]
-    assert [t.role for t in last] == [Role.CONFIRMATION] * 4
+    last = finished.history.trials[-6:]
+    assert [t.role for t in last] == [Role.CONFIRMATION] * 6
     assert {t.width for t in last} == {128}
-    assert [t.seed for t in last] == [CONFIRMATION_SEEDS + n for n in (0, 0, 1, 1)]
+    assert [t.seed for t in last] == [CONFIRMATION_SEEDS + n for n in (0, 0, 1, 1, 2, 2)]
     assert {t.gamma for t in last[::2]} == {0.5}
     assert len({t.gamma for t in last[1::2]}) == 1
 
@@ -498,11 +498,11 @@ def test_confirmation_that_was_interrupted_is_completed_and_not_repeated(
     begin: Begin, train: Trainable
 ) -> None:
     """Pairs already run are taken up, and γ* stays what was being confirmed."""
-    first = begin(budget="18trials")
+    first = begin(budget="20trials")
     pairs = first.plan.pairs
     with pytest.raises(KeyboardInterrupt):
-        run_in_process(first, after(18 - 2, train, KeyboardInterrupt()))
-    second = begin(budget="18trials")
+        run_in_process(first, after(20 - 2, train, KeyboardInterrupt()))
+    second = begin(budget="20trials")
     run_in_process(second, train)
     confirmed = [
         (t.seed, t.gamma)

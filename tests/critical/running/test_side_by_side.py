@@ -129,7 +129,7 @@ def test_the_terminal_refuses_it_too(document: dict[str, Any], shown: Callable[.
     text = shown(recommendation_view(document))
     assert text.startswith("γ* depends on the settings, so there is no single one")
     for one in document["settings"]:
-        assert f"{one['settings']}: gain over the reference on 2 fresh seeds" in text
+        assert f"{one['settings']}: gain over the reference on 3 fresh seeds" in text
         assert f"│ {one['settings']} │ 32 │ {one['gamma']['median']:.3f} │" in text
 
 
@@ -218,7 +218,7 @@ def test_each_has_its_own_references_search_and_confirmation(both: Search) -> No
         assert [t.seed for t in target][:shared] == [t.seed for t in relaxed][:shared]
     for name in BOTH:
         confirmed = [t for t in own[name] if t.role is Role.CONFIRMATION]
-        assert [t.gamma for t in confirmed[::2]] == [0.5, 0.5]
+        assert [t.gamma for t in confirmed[::2]] == [0.5] * both.plan.pairs
         assert confirmed[1].gamma == pytest.approx(known(name), abs=0.04)
 
 
@@ -233,7 +233,7 @@ def test_lists_and_progress_tell_them_apart(both: Search, shown: Callable[..., s
     """A column of settings, no γ* in the list of studies, each one's in the progress line."""
     store, history = both.history.store, both.history
     plan = shown(plan_view(both.plan, "default", history.budget))
-    assert "2 confirmation pairs under each settings" in plan
+    assert "3 confirmation pairs under each settings" in plan
     assert "│ – │ – │ settings disagree │" in shown([studies_table(store.studies())])
     table = shown([trials_table(history.trials)])
     assert "┃ settings ┃" in table
