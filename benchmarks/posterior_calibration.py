@@ -38,7 +38,7 @@ FINE = np.linspace(*INTERVAL, 901)
 DESIGNS = {20: (64, 128), 60: (64, 128, 256), 200: (64, 128, 256)}
 SEEDS = {20: 2, 60: 3, 200: 5}
 SEED_SHIFT = (0.02, 0.08)
-"""Sds of γ by which a seed moves the optimum, from the least to the greatest: 0.06 in data/truth."""
+"""Sds of γ by which a seed moves the optimum, the least and the greatest: 0.06 in data/truth."""
 SEED_SHARED = 0.7
 """Part of the variance of what a seed does that all widths have in common."""
 
