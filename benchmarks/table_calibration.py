@@ -23,17 +23,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from numpy.typing import NDArray
 from table_file import read
 from table_findings import by_width
-from table_surfaces import REFERENCE, Surfaces, balance, best_places, curves, resampled, stars
+from table_surfaces import (
+    REFERENCE,
+    Balance,
+    Surfaces,
+    balance,
+    best_places,
+    curves,
+    resampled,
+    standard_error,
+    stars,
+)
 
 from critical.inference.objectives import Run
 from critical.inference.posterior import PosteriorSpec, compute
-from critical.inference.rules import share
 from critical.storage.records import ScalePosterior
 
-Array = NDArray[np.float64]
 Cells = Mapping[tuple[float, int], Run]
 """The runs of one width by γ and seed, each at the learning rate that is best at its γ."""
 
@@ -65,31 +72,27 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """γ*, its standard error, and the share of every γ, at one width by some seeds."""
+    """The curves of some seeds at one width, and the standard error of their γ*."""
 
-    star: float
+    at: Balance
     error: float
-    gamma: Array
-    share: Array
 
     @classmethod
     def of(cls, found: Surfaces, rng: np.random.Generator) -> Judge:
         """Judge by the means over all seeds of what is given."""
         count = len(found.seeds)
-        at = balance(found, range(count))
-        spread = stars(found, resampled(count, DRAWS, rng)).std() * np.sqrt(count / (count - 1))
-        both = share(at.reasoning[None], at.efficiency[None])[0]
-        return cls(at.star, float(spread), at.gamma, both)
+        draws = stars(found, resampled(count, DRAWS, rng))
+        return cls(balance(found, range(count)), standard_error(draws, count))
 
     def lost(self, gamma: float) -> float:
         """Share that a γ loses against the best."""
-        return float(self.share.max() - np.interp(gamma, self.gamma, self.share))
+        return float(self.at.share.max() - np.interp(gamma, self.at.gamma, self.at.share))
 
     def covered(self, scale: ScalePosterior) -> bool:
         """Whether a 90% interval, and the judge's own uncertainty, reach γ*."""
-        star = scale.gamma_star
-        half = star.high - star.median if self.star > star.median else star.median - star.low
-        return bool(abs(self.star - star.median) <= np.hypot(half, NORMAL * self.error))
+        star, true = scale.gamma_star, self.at.star
+        half = star.high - star.median if true > star.median else star.median - star.low
+        return bool(abs(true - star.median) <= np.hypot(half, NORMAL * self.error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +144,12 @@ def scores(table: Table, runs: int, seeds: int, repeats: int) -> Iterator[Score]
         chosen = [
             run
             for width, cells in table.cells.items()
-            for run in picked(cells, own, runs, judges[width].star, rng)
+            for run in picked(cells, own, runs, judges[width].at.star, rng)
         ]
         for scale in compute(chosen, PosteriorSpec(table.interval, REFERENCE), rng).scales:
             judge, star = judges[scale.width], scale.gamma_star
             yield Score(
-                abs(star.median - judge.star),
+                abs(star.median - judge.at.star),
                 judge.lost(star.median),
                 judge.lost(balance(table.surfaces[scale.width], mine).star),
                 judge.covered(scale),

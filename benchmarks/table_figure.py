@@ -19,7 +19,6 @@ from table_file import read
 from table_surfaces import Balance, Surfaces, balance, best_places, surfaces
 
 from critical.dashboards.figures import style
-from critical.inference.rules import share
 
 ROWS = ("reasoning R", "efficiency ρ", "share")
 _SIZE = {"width": 1280, "height": 820}
@@ -89,8 +88,7 @@ def _draw_points(drawn: go.Figure, found: Surfaces, column: int) -> None:
 
 
 def _draw_lines(drawn: go.Figure, at: Balance, column: int) -> None:
-    kept = share(at.reasoning[None], at.efficiency[None])[0]
-    for row, values in enumerate((at.reasoning, 2**at.efficiency, kept), start=1):
+    for row, values in enumerate((at.reasoning, 2**at.efficiency, at.share), start=1):
         drawn.add_scatter(
             x=at.gamma, y=values, mode="lines", row=row, col=column,
             line={"color": "#2a6f97", "width": 2},

@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from table_designs import NARROW_RATES, WIDE_RATES, rates_at
 from table_file import FOLDER, read
-from table_surfaces import REFERENCE, Surfaces, balance, resampled, stars, surfaces
+from table_surfaces import (
+    REFERENCE,
+    Surfaces,
+    balance,
+    resampled,
+    standard_error,
+    stars,
+    surfaces,
+)
 
 from critical.inference.objectives import LEARNED_ACCURACY
 
@@ -61,7 +69,7 @@ class Estimate:
         """Return the interval of a value by its bootstrap draws over n seeds."""
         if seeds < 2:
             return cls(value, np.nan, np.nan)
-        half = float(student.ppf(0.95, seeds - 1) * draws.std() * np.sqrt(seeds / (seeds - 1)))
+        half = float(student.ppf(0.95, seeds - 1)) * standard_error(draws, seeds)
         return cls(value, value - half, value + half)
 
     def __str__(self) -> str:

@@ -92,6 +92,7 @@ class Balance:
         gamma: The grid, steps of ``STEP``. Shape (n,).
         reasoning: R. Shape (n,).
         efficiency: log₂ ρ, octaves. Shape (n,).
+        share: Of both that is kept. Shape (n,).
         star: γ*.
         most_reasoning: γ with the greatest R.
         most_efficient: γ with the greatest ρ.
@@ -100,6 +101,7 @@ class Balance:
     gamma: Array
     reasoning: Array
     efficiency: Array
+    share: Array
     star: float
     most_reasoning: float
     most_efficient: float
@@ -173,6 +175,7 @@ def balance(found: Surfaces, seeds: Sequence[int]) -> Balance:
         gamma,
         smooth_r,
         smooth_e,
+        both[0],
         *(
             float(gamma[middle_argmax(score)[0]])
             for score in (both, smooth_r[None], smooth_e[None])
@@ -188,6 +191,11 @@ def resampled(count: int, draws: int, rng: np.random.Generator) -> NDArray[np.in
 def stars(found: Surfaces, draws: NDArray[np.int64]) -> Array:
     """Return γ* for each draw of seeds. Shape (draws,)."""
     return np.array([balance(found, row).star for row in draws.tolist()])
+
+
+def standard_error(draws: Array, seeds: int) -> float:
+    """Return the standard error of what was drawn over n > 1 seeds: its sd · √(n / (n − 1))."""
+    return float(draws.std() * np.sqrt(seeds / (seeds - 1)))
 
 
 def _whole(found: Surfaces) -> Surfaces:

@@ -36,13 +36,14 @@ def test_a_run_is_picked_once_and_the_references_always(table: Table) -> None:
 def test_a_judge_knows_its_own_gamma_and_how_well(table: Table) -> None:
     """It loses nothing there, and covers what is further away the less it knows."""
     judge = Judge.of(table.surfaces[64], np.random.default_rng(0))
-    assert judge.lost(judge.star) == 0
-    assert judge.lost(judge.star + 0.2) > 0.1
+    assert judge.lost(judge.at.star) == 0
+    assert judge.lost(judge.at.star + 0.2) > 0.1
     runs = [run for cells in table.cells.values() for run in cells.values()]
     spec = PosteriorSpec(table.interval, 0.5)
     scale = compute(runs, spec, np.random.default_rng(0)).scales[0]
     half = scale.gamma_star.high - scale.gamma_star.median
-    beyond = replace(judge, star=scale.gamma_star.high + half, error=0.0)
+    away = replace(judge.at, star=scale.gamma_star.high + half)
+    beyond = Judge(away, error=0.0)
     assert judge.covered(scale)
     assert not beyond.covered(scale)
     assert replace(beyond, error=2 * half).covered(scale)

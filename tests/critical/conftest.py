@@ -64,6 +64,19 @@ def prepare(tmp_path: Path, analytic: str) -> Prepare:
 
 
 @pytest.fixture
+def prepare_built_in(prepare: Prepare) -> Prepare:
+    """Prepare a search by the built-in trial at width 16, of about 40 steps a run."""
+    defaults: dict[str, object] = {
+        "trainable": None,
+        "mixture": "reasoning=0.75,memory=0.25",
+        "tokens": 6000,
+        "batch": 144,
+        "widths": (16,),
+    }
+    return lambda **options: prepare(**(defaults | options))
+
+
+@pytest.fixture
 def begin(store: Store, prepare: Prepare) -> Begin:
     """Open a search in the store, as a new process would."""
 

@@ -15,14 +15,6 @@ from critical.trials.timing import Timing
 from critical.trials.training import TrainingRecipe
 
 Prepare = Callable[..., Prepared]
-BUILT_IN = {
-    "trainable": None,
-    "mixture": "reasoning=0.75,memory=0.25",
-    "tokens": 6000,
-    "batch": 144,
-    "widths": (16,),
-    "compile": "off",
-}
 LAUNCHING, EACH = 10.0, 1.5
 """Seconds of the launches that a pack's members share, and what each of them adds."""
 
@@ -40,24 +32,24 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def test_a_trial_costs_its_share_of_a_pack(prepare: Prepare, timed: list[int]) -> None:
+def test_a_trial_costs_its_share_of_a_pack(prepare_built_in: Prepare, timed: list[int]) -> None:
     """Of one as large as the arm's are on average: what is timed is one trial and a whole pack."""
-    plan, seconds = plan_search(prepare(**BUILT_IN, budget="1cpu-h", pack=8))
+    plan, seconds = plan_search(prepare_built_in(compile="off", budget="1cpu-h", pack=8))
     members = mean_members(SIZES[-1][2], 8)
     assert plan.arms[0].trial_cost == pytest.approx(LAUNCHING / members + EACH)
     assert timed == [1, 8]
     assert seconds > 1.0
 
 
-def test_alone_it_costs_what_it_takes(prepare: Prepare, timed: list[int]) -> None:
+def test_alone_it_costs_what_it_takes(prepare_built_in: Prepare, timed: list[int]) -> None:
     """No pack is timed where none is wanted."""
-    plan, _ = plan_search(prepare(**BUILT_IN, budget="1cpu-h"))
+    plan, _ = plan_search(prepare_built_in(compile="off", budget="1cpu-h"))
     assert plan.arms[0].trial_cost == LAUNCHING + EACH
     assert timed == [1]
 
 
-def test_packs_buy_wider_scales(prepare: Prepare, timed: list[int]) -> None:
+def test_packs_buy_wider_scales(prepare_built_in: Prepare, timed: list[int]) -> None:
     """For the same budget: the plan knows that trials get cheaper together."""
-    own = {**BUILT_IN, "widths": None, "tokens": None, "budget": "15cpu-min"}
-    alone, packed = (plan_search(prepare(**own, pack=pack))[0] for pack in (1, 8))
+    own = {"compile": "off", "widths": None, "tokens": None, "budget": "15cpu-min"}
+    alone, packed = (plan_search(prepare_built_in(**own, pack=pack))[0] for pack in (1, 8))
     assert packed.arms[-1].scale.width > alone.arms[-1].scale.width
